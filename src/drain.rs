@@ -1,0 +1,86 @@
+//! Orderly shutdown: one signal that every task hears, and a tracker that knows when all have
+//! finished. It is passed in as a value, so that a test can drain one part alone.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The handle that each task holds: it says when to finish.
+#[derive(Debug, Clone, Default)]
+pub struct Drain {
+    signal: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drain {
+    /// A handle that nobody has signalled yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A handle for a part that can also be drained on its own, before the whole.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { signal: self.signal.child_token(), tasks: TaskTracker::new() }
+    }
+
+    /// Completes once the drain has begun.
+    pub async fn signaled(&self) {
+        self.signal.cancelled().await;
+    }
+
+    /// Whether the drain has begun.
+    #[must_use]
+    pub fn is_signaled(&self) -> bool {
+        self.signal.is_cancelled()
+    }
+
+    /// Runs `task` as one that [`Drain::finish`] waits for.
+    pub fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tasks.spawn(task)
+    }
+
+    /// Tells every task to finish and returns at once.
+    pub fn signal(&self) {
+        self.signal.cancel();
+    }
+
+    /// Signals, then waits at most `grace` for the tasks. `Err` has the number still running.
+    pub async fn finish(&self, grace: Duration) -> Result<(), usize> {
+        self.signal();
+        self.tasks.close();
+        tokio::time::timeout(grace, self.tasks.wait()).await.map_err(|_| self.tasks.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn finishing_waits_for_tasks_but_no_longer_than_the_grace_period() {
+        let drain = Drain::new();
+        let inner = drain.clone();
+        drain.spawn(async move { inner.signaled().await });
+        assert_eq!(drain.finish(Duration::from_secs(1)).await, Ok(()));
+
+        let drain = Drain::new();
+        drain.spawn(std::future::pending::<()>());
+        assert_eq!(drain.finish(Duration::from_secs(1)).await, Err(1));
+    }
+
+    #[tokio::test]
+    async fn a_child_drains_alone_and_hears_its_parent() {
+        let parent = Drain::new();
+        let (first, second) = (parent.child(), parent.child());
+        first.signal();
+        assert!(first.is_signaled() && !parent.is_signaled() && !second.is_signaled());
+        parent.signal();
+        second.signaled().await;
+    }
+}

@@ -1,0 +1,44 @@
+//! The SMTP server: accepts connections, keeps the limits, hands finished mail to the store.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::smtp::{mail_data::BareLineFeed, path::SenderPattern};
+
+/// What the listener needs to know; all values are checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses to listen on. Port 0 takes any free port (tests).
+    pub addresses: Vec<SocketAddr>,
+    /// Networks that may talk to us; everybody else gets 550 5.7.1.
+    pub allow: Vec<IpNet>,
+    /// Our own name: greeting, EHLO reply and Received field.
+    pub hostname: String,
+    /// Completes an address without a domain (`<root>`); without it such addresses are refused.
+    pub default_domain: Option<String>,
+    /// The address for a missing From field when the reverse-path is null.
+    pub fallback_from: String,
+    /// Largest message, in octets of mail data (RFC 1870).
+    pub max_message_size: u64,
+    /// Most recipients in one mail transaction; more get 452 4.5.3.
+    pub max_recipients: usize,
+    /// Most connections at a time, in all.
+    pub max_connections: usize,
+    /// Most connections at a time from one client address.
+    pub max_connections_per_client: usize,
+    /// How long we wait for the next command (RFC 5321 section 4.5.3.2.7: at least 5 minutes).
+    pub command_timeout: Duration,
+    /// How long we wait for the next block of mail data (section 4.5.3.2.5: 3 minutes).
+    pub data_timeout: Duration,
+    /// How long one session may last.
+    pub session_timeout: Duration,
+    /// Slowest mail data we put up with, in octets a second over each half minute.
+    pub min_data_rate: u64,
+    /// Faults (unknown commands, wrong order, bad parameters) before 421 4.7.0 and close.
+    pub max_faults: u32,
+    /// What to do with a bare LF or CR in mail data.
+    pub bare_line_feed: BareLineFeed,
+    /// Which reverse-paths are taken; empty takes any. See [`SenderPattern`].
+    pub sender_allow: Vec<SenderPattern>,
+}

@@ -1,0 +1,1 @@
+//! Microsoft's side as data, no IO: the clouds and the catalogue of errors with their cures.
