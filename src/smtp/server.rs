@@ -1,0 +1,175 @@
+//! The server side of a session as one machine: octets in, steps out. It does no IO; the
+//! listener reads the socket, carries out each step and writes the replies. The code that
+//! answers DATA is here: [`Server::advance`] up to 354, [`Server::receive`] to the final dot.
+
+use super::{
+    command::{self, CommandRules},
+    envelope::Envelope,
+    line::{Line, LineBuffer, MAX_COMMAND_LINE},
+    mail_data::{BareLineFeed, Decoder},
+    reply::Reply,
+    session::{Answer, Hello, Rules, Session, too_large},
+};
+
+/// What the listener does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All input is used up: send what is waiting, then read more.
+    NeedInput,
+    /// Queue this reply and go on.
+    Reply(Reply),
+    /// Send this reply and close.
+    Close(Reply),
+    /// A mail transaction has its envelope: begin a draft and queue [`Server::start_mail_input`].
+    BeginMailData(Box<Envelope>),
+    /// Mail data was appended to `data`; more is to come.
+    MailData,
+    /// The last mail data was appended to `data`: commit, then reply.
+    EndOfMailData,
+    /// Mail data has ended and cannot be accepted: drop the draft and queue this reply.
+    RefusedMailData(Reply),
+}
+
+/// One session: framing, order of commands, mail data, faults.
+#[derive(Debug)]
+pub struct Server {
+    rules: std::sync::Arc<Rules>,
+    session: Session,
+    lines: LineBuffer,
+    receiving: Option<Receiving>,
+    faults: u32,
+}
+
+#[derive(Debug, Default)]
+struct Receiving {
+    decoder: Decoder,
+    size: u64,
+    oversize: bool,
+}
+
+impl Server {
+    /// A session that has not begun.
+    #[must_use]
+    pub fn new(rules: std::sync::Arc<Rules>) -> Self {
+        let lines = LineBuffer::default();
+        Self { rules, session: Session::begin(), lines, receiving: None, faults: 0 }
+    }
+
+    /// 220, the first line of the session.
+    #[must_use]
+    pub fn greeting(&self) -> Reply {
+        Reply::plain(220, vec![format!("{} ESMTP o365-relay", self.rules.hostname).into()])
+    }
+
+    /// 354, after which mail data comes.
+    #[must_use]
+    pub fn start_mail_input() -> Reply {
+        Reply::plain(354, vec!["start mail input; end with <CRLF>.<CRLF>".into()])
+    }
+
+    /// How the client introduced itself.
+    #[must_use]
+    pub fn hello(&self) -> &Hello {
+        self.session.hello()
+    }
+
+    /// Whether mail data is being received.
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        self.receiving.is_some()
+    }
+
+    /// Whether nothing is under way: no open transaction, no half command. Then a shutdown may
+    /// close the session without hurting the client.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.session, Session::Idle(_))
+            && self.receiving.is_none()
+            && self.lines.is_empty()
+    }
+
+    /// Takes what it can from the front of `input` and says what to do. Mail data goes to the
+    /// end of `data`. `admission` is asked at MAIL; its reply refuses the transaction.
+    pub fn advance(
+        &mut self,
+        input: &mut &[u8],
+        data: &mut Vec<u8>,
+        admission: impl FnOnce() -> Option<Reply>,
+    ) -> Step {
+        if input.is_empty() {
+            return Step::NeedInput;
+        }
+        if let Some(receiving) = self.receiving.take() {
+            return self.receive(receiving, input, data);
+        }
+        match self.lines.next_line(input, MAX_COMMAND_LINE) {
+            Line::Incomplete => Step::NeedInput,
+            Line::TooLong => self.fault(Reply::new(
+                500,
+                (5, 5, 2),
+                format!("command line longer than {MAX_COMMAND_LINE} octets"),
+            )),
+            Line::Complete(line) => self.command(&line, admission),
+        }
+    }
+
+    fn command(&mut self, line: &[u8], admission: impl FnOnce() -> Option<Reply>) -> Step {
+        let rules = CommandRules {
+            default_domain: self.rules.default_domain.as_deref(),
+            smtputf8: self.session.smtputf8(),
+        };
+        let command = match command::parse(line, rules) {
+            Ok(command) => command,
+            Err(fault) => return self.fault(fault.reply()),
+        };
+        let session = std::mem::replace(&mut self.session, Session::begin());
+        let (session, answer) = session.step(command, &self.rules, admission);
+        self.session = session;
+        match answer {
+            Answer::Reply(reply) => Step::Reply(reply),
+            Answer::Fault(reply) => self.fault(reply),
+            Answer::Close(reply) => Step::Close(reply),
+            Answer::Receive(envelope) => {
+                self.receiving = Some(Receiving::default());
+                Step::BeginMailData(envelope)
+            }
+        }
+    }
+
+    fn receive(&mut self, mut receiving: Receiving, input: &mut &[u8], data: &mut Vec<u8>) -> Step {
+        let before = data.len();
+        let ended = receiving.decoder.decode(input, data);
+        receiving.size += (data.len() - before) as u64;
+        if receiving.oversize || receiving.size > self.rules.max_message_size {
+            // The rest is read and thrown away: a client in the middle of its mail data does
+            // not listen before its final dot.
+            receiving.oversize = true;
+            data.truncate(before);
+        }
+        if !ended {
+            self.receiving = Some(receiving);
+            return Step::MailData;
+        }
+        if receiving.oversize {
+            return Step::RefusedMailData(too_large(Some(receiving.size), &self.rules));
+        }
+        let bare = receiving.decoder.met_bare_line_end();
+        if bare && self.rules.bare_line_feed == BareLineFeed::Reject {
+            return Step::RefusedMailData(Reply::new(
+                550,
+                (5, 6, 11),
+                "mail data holds a bare CR or LF; lines end with CRLF (listener.bare_line_feed)",
+            ));
+        }
+        Step::EndOfMailData
+    }
+
+    /// A reply that counts as a fault; too many of them end the session.
+    fn fault(&mut self, reply: Reply) -> Step {
+        self.faults += 1;
+        if self.faults < self.rules.max_faults {
+            return Step::Reply(reply);
+        }
+        Step::Close(Reply::new(421, (4, 7, 0), "too many errors on this connection"))
+    }
+}

@@ -1,0 +1,280 @@
+//! The SMTP session as a state machine (RFC 5321 section 4.1.4): a step consumes the old state,
+//! so a command out of order finds no state to act on, and DATA without a forward-path cannot
+//! make an [`Envelope`].
+
+use super::{
+    command::Command,
+    envelope::{Envelope, MailParameters, Recipient},
+    path::{ReversePath, SenderPattern},
+    reply::Reply,
+};
+
+/// What the session decides by: settings that stay the same for all sessions of a listener.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Our own name.
+    pub hostname: String,
+    /// Largest message, in octets (RFC 1870).
+    pub max_message_size: u64,
+    /// Most recipients in a mail transaction.
+    pub max_recipients: usize,
+    /// Completes an address without a domain.
+    pub default_domain: Option<String>,
+    /// Which reverse-paths are taken; empty takes any.
+    pub sender_allow: Vec<SenderPattern>,
+    /// Faults before 421 4.7.0.
+    pub max_faults: u32,
+    /// What to do with a bare LF or CR in mail data.
+    pub bare_line_feed: super::mail_data::BareLineFeed,
+}
+
+/// How the client introduced itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Hello {
+    /// Not at all: devices do that, and we put up with it.
+    #[default]
+    None,
+    /// HELO.
+    Helo(String),
+    /// EHLO.
+    Ehlo(String),
+}
+
+impl Hello {
+    /// The name given; empty if there was none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::None => "",
+            Self::Helo(name) | Self::Ehlo(name) => name,
+        }
+    }
+
+    /// The protocol for the Received field (RFC 3848, RFC 6531 section 4.3).
+    #[must_use]
+    pub fn protocol(&self, smtputf8: bool) -> &'static str {
+        match self {
+            Self::Ehlo(_) if smtputf8 => "UTF8SMTP",
+            Self::Ehlo(_) => "ESMTP",
+            Self::None | Self::Helo(_) => "SMTP",
+        }
+    }
+}
+
+/// A mail transaction between MAIL and DATA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    reverse_path: ReversePath,
+    parameters: MailParameters,
+    recipients: Vec<Recipient>,
+}
+
+impl Transaction {
+    fn into_envelope(self) -> Result<Envelope, Self> {
+        if self.recipients.is_empty() {
+            return Err(self);
+        }
+        let Self { reverse_path, parameters, recipients } = self;
+        Ok(Envelope { reverse_path, parameters, recipients })
+    }
+}
+
+/// Where the session stands between two commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Session {
+    /// No mail transaction is open.
+    Idle(Hello),
+    /// MAIL was accepted.
+    Open(Hello, Transaction),
+}
+
+/// What a command leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A reply, and the session goes on.
+    Reply(Reply),
+    /// A reply to a command that was out of order: it counts as a fault.
+    Fault(Reply),
+    /// Mail data follows, once 354 has been sent.
+    Receive(Box<Envelope>),
+    /// A last reply.
+    Close(Reply),
+}
+
+impl Session {
+    /// The state after the greeting.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self::Idle(Hello::None)
+    }
+
+    /// Whether the open transaction declared SMTPUTF8.
+    #[must_use]
+    pub fn smtputf8(&self) -> bool {
+        matches!(self, Self::Open(_, transaction) if transaction.parameters.smtputf8)
+    }
+
+    /// How the client introduced itself.
+    #[must_use]
+    pub fn hello(&self) -> &Hello {
+        match self {
+            Self::Idle(hello) | Self::Open(hello, _) => hello,
+        }
+    }
+
+    fn into_hello(self) -> Hello {
+        match self {
+            Self::Idle(hello) | Self::Open(hello, _) => hello,
+        }
+    }
+
+    /// Takes one command. `admission` is asked at MAIL whether the store takes mail now; its
+    /// reply refuses the transaction.
+    pub fn step(
+        self,
+        command: Command,
+        rules: &Rules,
+        admission: impl FnOnce() -> Option<Reply>,
+    ) -> (Self, Answer) {
+        match (self, command) {
+            (_, Command::Ehlo(name)) => {
+                let reply = ehlo_reply(rules);
+                (Self::Idle(Hello::Ehlo(name)), Answer::Reply(reply))
+            }
+            (_, Command::Helo(name)) => {
+                let reply = Reply::plain(250, vec![rules.hostname.clone().into()]);
+                (Self::Idle(Hello::Helo(name)), Answer::Reply(reply))
+            }
+            (Self::Idle(hello), Command::Mail(path, parameters)) => {
+                mail(hello, path, parameters, rules, admission)
+            }
+            (Self::Open(hello, transaction), Command::Rcpt(path, parameters)) => {
+                let recipient = Recipient { forward_path: path, parameters };
+                rcpt(hello, transaction, recipient, rules)
+            }
+            (Self::Open(hello, transaction), Command::Data) => match transaction.into_envelope() {
+                Ok(envelope) => (Self::Idle(hello), Answer::Receive(Box::new(envelope))),
+                Err(transaction) => (
+                    Self::Open(hello, transaction),
+                    // RFC 5321 section 4.1.1.4: 554 when no recipient was accepted.
+                    Answer::Fault(Reply::new(554, (5, 5, 1), "no valid recipients")),
+                ),
+            },
+            (state, Command::Rset) => {
+                let reply = Reply::new(250, (2, 0, 0), "reset");
+                (Self::Idle(state.into_hello()), Answer::Reply(reply))
+            }
+            (state, command) => {
+                let answer = state.without_change(&command, rules);
+                (state, answer)
+            }
+        }
+    }
+
+    fn without_change(&self, command: &Command, rules: &Rules) -> Answer {
+        match command {
+            Command::Noop => Answer::Reply(Reply::new(250, (2, 0, 0), "OK")),
+            Command::Vrfy => Answer::Reply(Reply::new(
+                252,
+                (2, 5, 0),
+                "cannot verify; send the mail and it will be relayed",
+            )),
+            Command::Help => Answer::Reply(Reply::new(
+                214,
+                (2, 0, 0),
+                "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP; see RFC 5321",
+            )),
+            Command::Quit => Answer::Close(Reply::new(
+                221,
+                (2, 0, 0),
+                format!("{} closing connection", rules.hostname),
+            )),
+            Command::Mail(..) => out_of_order("a mail transaction is open; RSET ends it"),
+            Command::Rcpt(..) | Command::Data => out_of_order("send MAIL first"),
+            Command::Helo(_) | Command::Ehlo(_) | Command::Rset => {
+                out_of_order("not now") // taken care of by `step`
+            }
+        }
+    }
+}
+
+fn out_of_order(text: &'static str) -> Answer {
+    Answer::Fault(Reply::new(503, (5, 5, 1), text))
+}
+
+/// The extensions we offer, each with its RFC in the module that implements it.
+fn ehlo_reply(rules: &Rules) -> Reply {
+    Reply::plain(
+        250,
+        vec![
+            rules.hostname.clone().into(),
+            "PIPELINING".into(),
+            format!("SIZE {}", rules.max_message_size).into(),
+            "8BITMIME".into(),
+            "SMTPUTF8".into(),
+            "ENHANCEDSTATUSCODES".into(),
+            "HELP".into(),
+        ],
+    )
+}
+
+fn mail(
+    hello: Hello,
+    reverse_path: ReversePath,
+    parameters: MailParameters,
+    rules: &Rules,
+    admission: impl FnOnce() -> Option<Reply>,
+) -> (Session, Answer) {
+    if let Some(size) = parameters.size.filter(|size| *size > rules.max_message_size) {
+        let reply = too_large(Some(size), rules);
+        return (Session::Idle(hello), Answer::Reply(reply));
+    }
+    if let ReversePath::Address(address) = &reverse_path
+        && !rules.sender_allow.is_empty()
+        && !rules.sender_allow.iter().any(|pattern| pattern.matches(address))
+    {
+        let text = format!("reverse-path <{address}> is not in sender.allow of this relay");
+        return (Session::Idle(hello), Answer::Reply(Reply::new(550, (5, 7, 1), text)));
+    }
+    if let Some(refusal) = admission() {
+        return (Session::Idle(hello), Answer::Reply(refusal));
+    }
+    let transaction = Transaction { reverse_path, parameters, recipients: Vec::new() };
+    (Session::Open(hello, transaction), Answer::Reply(Reply::new(250, (2, 1, 0), "sender OK")))
+}
+
+fn rcpt(
+    hello: Hello,
+    mut transaction: Transaction,
+    recipient: Recipient,
+    rules: &Rules,
+) -> (Session, Answer) {
+    let reply = if transaction.recipients.len() >= rules.max_recipients {
+        let text = format!(
+            "more than {} recipients; send the rest in another transaction",
+            rules.max_recipients
+        );
+        Reply::new(452, (4, 5, 3), text)
+    } else {
+        // The same forward-path twice is one recipient: it must get the message once.
+        if !transaction.recipients.iter().any(|known| known.forward_path == recipient.forward_path)
+        {
+            transaction.recipients.push(recipient);
+        }
+        Reply::new(250, (2, 1, 5), "recipient OK")
+    };
+    (Session::Open(hello, transaction), Answer::Reply(reply))
+}
+
+/// The reply to a message over the limit, with both numbers where both are known.
+#[must_use]
+pub fn too_large(size: Option<u64>, rules: &Rules) -> Reply {
+    let limit = rules.max_message_size;
+    let text = match size {
+        Some(size) => format!(
+            "message of {size} octets exceeds the limit of {limit} (listener.max_message_size)"
+        ),
+        None => format!("message exceeds the limit of {limit} octets (listener.max_message_size)"),
+    };
+    Reply::new(552, (5, 3, 4), text)
+}
