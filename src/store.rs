@@ -1,6 +1,61 @@
-//! The durable queue.
+//! The durable queue: SQLite for envelopes, state, history and small bodies, one file each for
+//! large bodies. 250 after the final dot is built from a [`Receipt`], and only the committer
+//! makes one, after the sync.
+//!
+//! | State of a message | On disk | After a crash here |
+//! |---|---|---|
+//! | draft, small | nothing | the client has no 250 and sends again |
+//! | draft, large | `bodies/<id>.eml`, perhaps in part | an orphan, removed at start |
+//! | body file and directory synced | the file, no row | an orphan, removed at start |
+//! | **committed** (the row is synced) | row, and body row or file | delivered after the restart |
+//! | leased to delivery | the same; a lease is in memory only | delivered again, same Message-ID |
+//! | recipient settled | recipient moved to history in one transaction | goes on with the others |
+//! | all settled | rows deleted, then the file | a file left over is an orphan |
+//!
+//! After a failed sync nobody knows what is on disk, so the store is *poisoned*: it takes no
+//! more work until a restart has read what is there.
+//!
+//! No SQL type leaves this folder: another engine must fit behind the same interface.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    clock::{Clock, UnixMillis},
+    mail::queue_id::QueueId,
+    smtp::path::ReversePath,
+};
+
+mod body;
+mod committer;
+mod directory;
+mod draft;
+mod entry;
+mod error;
+mod read;
+mod schema;
+mod space;
+mod write;
+
+pub use body::Body;
+pub use draft::Draft;
+pub use entry::{
+    Arrival, Entry, LaneSummary, Outcome, PendingRecipient, Settled, Settlement, Summary,
+};
+pub use error::StoreError;
+
+use committer::Work;
+use directory::Directory;
+use read::Readers;
+use space::SpaceWatch;
 
 /// What the store needs to know; all values are checked.
 #[derive(Debug, Clone)]
@@ -14,3 +69,277 @@ pub struct Config {
     /// How long settled recipients stay in the history.
     pub history_keep: Duration,
 }
+
+/// Proof that a message is durable. Its field is private to the store: nothing else can make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    id: QueueId,
+}
+
+impl Receipt {
+    /// The queue id of the durable message.
+    #[must_use]
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+}
+
+/// Which lane a message waits in.
+pub trait Router: Send + Sync + 'static {
+    /// The lane for a message with this reverse-path.
+    fn lane(&self, reverse_path: &ReversePath) -> &str;
+    /// Whether there is a lane of this name; messages in others are routed anew at start.
+    fn knows(&self, lane: &str) -> bool;
+}
+
+/// What is about to become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// The octets of a body file.
+    BodyFile(QueueId),
+    /// The names of body files in their directory.
+    BodyDirectory,
+    /// The rows of one transaction.
+    Rows,
+}
+
+/// Stands around each sync. The real one only carries it out; tests record, hold or fail it.
+pub trait Durability: Send + Sync + 'static {
+    /// Carries out `sync`, which returns once `what` is durable.
+    ///
+    /// # Errors
+    /// That of `sync`.
+    fn make_durable(
+        &self,
+        what: Durable,
+        sync: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _ = what;
+        sync()
+    }
+}
+
+/// Syncs, and nothing else.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Synced;
+
+impl Durability for Synced {}
+
+/// The handle to the store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    clock: Clock,
+    directory: Directory,
+    inbox: mpsc::Sender<Work>,
+    readers: Readers,
+    space: SpaceWatch,
+    state: Arc<State>,
+    durability: Arc<dyn Durability>,
+    router: Arc<dyn Router>,
+}
+
+/// What the committer and the handles both look at.
+#[derive(Debug)]
+struct State {
+    /// Messages queued, as of the last commit.
+    queued: AtomicU64,
+    poisoned: AtomicBool,
+    /// Goes up with each commit that may give the queue runner something to do.
+    arrivals: watch::Sender<u64>,
+}
+
+/// Works waiting for the committer at most; more make their senders wait.
+const INBOX: usize = 1024;
+
+impl Store {
+    /// Opens the queue directory, making it if its parent exists: takes the lock, migrates the
+    /// schema, removes orphans, routes messages of unknown lanes, starts the committer.
+    /// Blocks; call it before serving.
+    ///
+    /// # Errors
+    /// [`StoreError`] says what failed and what to do about it.
+    pub fn open(
+        config: Config,
+        clock: Clock,
+        durability: Arc<dyn Durability>,
+        router: Arc<dyn Router>,
+    ) -> Result<Self, StoreError> {
+        let directory = Directory::open(&config.directory)?;
+        let mut database = schema::open(&directory.database())?;
+        write::route_anew(&mut database, router.as_ref())?;
+        directory.remove_orphans(&read::body_files(&database)?)?;
+        directory.sync_all()?;
+        let state = Arc::new(State {
+            queued: AtomicU64::new(read::count(&database)?),
+            poisoned: AtomicBool::new(false),
+            arrivals: watch::Sender::new(0),
+        });
+        let (inbox, works) = mpsc::channel(INBOX);
+        committer::spawn(committer::Committer {
+            database,
+            directory: directory.clone(),
+            works,
+            state: Arc::clone(&state),
+            durability: Arc::clone(&durability),
+            history_keep: config.history_keep,
+            pruned: None,
+        })?;
+        let readers = Readers::new(directory.database());
+        let space = SpaceWatch::new(config.directory.clone(), config.min_free_bytes);
+        let shared =
+            Shared { config, clock, directory, inbox, readers, space, state, durability, router };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether mail is taken now: asked at MAIL.
+    ///
+    /// # Errors
+    /// [`StoreError`], whose reply refuses the transaction for the time being.
+    pub fn admission(&self) -> Result<(), StoreError> {
+        let Shared { config, state, space, .. } = &*self.shared;
+        if state.poisoned.load(Ordering::Relaxed) {
+            return Err(StoreError::Poisoned);
+        }
+        if state.queued.load(Ordering::Relaxed) >= config.max_messages {
+            return Err(StoreError::TooManyMessages { limit: config.max_messages });
+        }
+        space.check()
+    }
+
+    /// Whether a sync has failed, so that only a restart helps.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.state.poisoned.load(Ordering::Relaxed)
+    }
+
+    /// A draft for a new message.
+    #[must_use]
+    pub fn draft(&self) -> Draft {
+        let id = QueueId::new(self.shared.clock.now().0, fastrand::u64(..));
+        Draft::new(id, self.shared.directory.clone())
+    }
+
+    /// Makes a draft durable. When this returns a [`Receipt`] the message survives any crash.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the message is not queued then, as far as anybody can know.
+    pub async fn accept(&self, draft: Draft, arrival: Arrival) -> Result<Receipt, StoreError> {
+        let finished = draft.finish(Arc::clone(&self.shared.durability)).await?;
+        let lane = self.shared.router.lane(&arrival.envelope.reverse_path).to_owned();
+        self.submit(|answer| Work::Accept { finished, arrival: Box::new(arrival), lane, answer })
+            .await
+    }
+
+    /// Records what became of the recipients of a message; with none left, the message goes.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
+        let now = self.shared.clock.now();
+        self.submit(|answer| Work::Settle { settlement, now, answer }).await
+    }
+
+    /// Sets a message aside with a reason, for an operator to look at.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn hold(&self, id: QueueId, reason: String) -> Result<(), StoreError> {
+        self.submit(|answer| Work::Hold { id, reason, answer }).await
+    }
+
+    async fn submit<T>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work,
+    ) -> Result<T, StoreError> {
+        if self.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        let (answer, answered) = oneshot::channel();
+        self.shared.inbox.send(work(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Messages of a lane whose next attempt is due, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn due(&self, lane: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let (lane, now) = (lane.to_owned(), self.shared.clock.now());
+        self.read(move |database| read::due(database, &lane, now, limit)).await
+    }
+
+    /// When the next message of a lane that is not yet due will be.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn next_due(&self, lane: &str) -> Result<Option<UnixMillis>, StoreError> {
+        let (lane, now) = (lane.to_owned(), self.shared.clock.now());
+        self.read(move |database| read::next_due(database, &lane, now)).await
+    }
+
+    /// The body of a queued message, opened.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::is_missing_body`] if there is none.
+    pub async fn body(&self, entry: &Entry) -> Result<Body, StoreError> {
+        let (id, sequence, in_file) = (entry.id, entry.sequence, entry.body_in_file);
+        let directory = self.shared.directory.clone();
+        self.read(move |database| match in_file {
+            true => body::open_file(&directory, id),
+            false => read::body(database, sequence, id),
+        })
+        .await
+    }
+
+    /// What is queued, by lane.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn summary(&self) -> Result<Summary, StoreError> {
+        self.read(read::summary).await
+    }
+
+    /// The newest settled recipients, at most `limit`; with `failed_only`, those that failed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn history(
+        &self,
+        failed_only: bool,
+        limit: usize,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.read(move |database| read::history(database, failed_only, limit)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&read::Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.readers.with(query))
+            .await
+            .map_err(|_| StoreError::Closed)?
+    }
+
+    /// A watch that changes when messages may have become due.
+    #[must_use]
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.shared.state.arrivals.subscribe()
+    }
+
+    /// Finishes the work that waits and closes the database. Later work is refused.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.shared.inbox.send(Work::Stop { done }).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! The committer: one thread that owns the write connection. It takes what waits, runs one
+//! transaction with one sync, then answers all. A lone message never waits for company: a
+//! batch is what piled up during the sync before.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::{Connection, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Arrival, Durability, Durable, Receipt, Settlement, State,
+    directory::Directory,
+    draft::{Finished, FinishedBody},
+    error::StoreError,
+    write,
+};
+use crate::{clock::UnixMillis, mail::queue_id::QueueId};
+
+/// Most works in one transaction.
+const MAX_WORKS: usize = 256;
+
+/// Most octets of bodies in one transaction.
+const MAX_OCTETS: usize = 4 * 1024 * 1024;
+
+/// How often the history is cut back.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// One thing to do, and who waits for it.
+pub(super) enum Work {
+    Accept { finished: Finished, arrival: Box<Arrival>, lane: String, answer: Answer<Receipt> },
+    Settle { settlement: Settlement, now: UnixMillis, answer: Answer<()> },
+    Hold { id: QueueId, reason: String, answer: Answer<()> },
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// What a transaction leads to once it is durable.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Messages more, or less if negative.
+    pub queued: i64,
+    /// Body files without a row, to be removed.
+    pub bodies: Vec<QueueId>,
+    /// Something may have become due.
+    pub due: bool,
+}
+
+pub(super) struct Committer {
+    pub database: Connection,
+    pub directory: Directory,
+    pub works: mpsc::Receiver<Work>,
+    pub state: Arc<State>,
+    pub durability: Arc<dyn Durability>,
+    pub history_keep: Duration,
+    pub pruned: Option<UnixMillis>,
+}
+
+pub(super) fn spawn(committer: Committer) -> Result<(), StoreError> {
+    thread::Builder::new()
+        .name("committer".into())
+        .spawn(move || committer.run())
+        .map(|_| ())
+        .map_err(StoreError::io("start the committer thread of", "the store"))
+}
+
+impl Committer {
+    fn run(mut self) {
+        while let Some(first) = self.works.blocking_recv() {
+            let (batch, stop) = self.gather(first);
+            if !batch.is_empty() {
+                self.carry_out(batch);
+            }
+            if let Some(done) = stop {
+                drop(self); // the database and the lock go before the answer
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// What waits, up to the bounds; works behind a stop are refused when the inbox goes.
+    fn gather(&mut self, first: Work) -> (Vec<Work>, Option<oneshot::Sender<()>>) {
+        let mut batch = Vec::new();
+        let mut octets = 0;
+        let mut next = Some(first);
+        while let Some(work) = next {
+            if let Work::Stop { done } = work {
+                return (batch, Some(done));
+            }
+            octets += work.octets();
+            batch.push(work);
+            let full = batch.len() >= MAX_WORKS || octets >= MAX_OCTETS;
+            next = if full { None } else { self.works.try_recv().ok() };
+        }
+        (batch, None)
+    }
+
+    fn carry_out(&mut self, batch: Vec<Work>) {
+        if self.state.poisoned.load(Ordering::Relaxed) {
+            batch.into_iter().for_each(|work| work.refuse(StoreError::Poisoned));
+            return;
+        }
+        match self.commit(&batch) {
+            Ok(effects) => {
+                self.take_effect(&effects);
+                batch.into_iter().for_each(Work::grant);
+                // After the answers: nobody has to wait for an unlink.
+                effects.bodies.iter().for_each(|id| remove_body(&self.directory, *id));
+            }
+            Err(error) if error.is_unsafe() => self.poison(batch, error),
+            // One bad work must not take the others with it.
+            Err(error) if batch.len() > 1 && !error.is_full() => {
+                batch.into_iter().for_each(|work| self.carry_out(vec![work]));
+            }
+            Err(error) => {
+                tracing::warn!(%error, works = batch.len(), "store refused a change");
+                let cause = Arc::new(error);
+                batch.into_iter().for_each(|work| work.refuse(StoreError::commit(&cause)));
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &[Work]) -> Result<Effects, StoreError> {
+        let prune = batch
+            .iter()
+            .rev()
+            .find_map(Work::time)
+            .filter(|now| self.pruned.is_none_or(|last| now.since(last) >= PRUNE_EVERY));
+        if batch.iter().any(Work::has_body_file) {
+            let directory = &self.directory;
+            self.durability
+                .make_durable(Durable::BodyDirectory, &mut || directory.sync_bodies())?;
+        }
+        let mut effects = Effects::default();
+        let fault = StoreError::database("write");
+        let change = self.database.transaction().map_err(fault)?;
+        for work in batch {
+            work.apply(&change, &mut effects).map_err(StoreError::database("write"))?;
+        }
+        if let Some(now) = prune {
+            write::prune_history(&change, now, self.history_keep)
+                .map_err(StoreError::database("prune the history"))?;
+        }
+        let mut change = Some(change);
+        self.durability.make_durable(Durable::Rows, &mut || match change.take() {
+            Some(change) => change.commit().map_err(StoreError::database("commit")),
+            None => Ok(()),
+        })?;
+        self.pruned = prune.or(self.pruned);
+        Ok(effects)
+    }
+
+    fn take_effect(&self, effects: &Effects) {
+        let queued = &self.state.queued;
+        let now = queued.load(Ordering::Relaxed).saturating_add_signed(effects.queued);
+        queued.store(now, Ordering::Relaxed); // this thread is the only writer
+        if effects.due {
+            self.state.arrivals.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn poison(&self, batch: Vec<Work>, error: StoreError) {
+        self.state.poisoned.store(true, Ordering::Relaxed);
+        tracing::error!(
+            %error,
+            "store poisoned, no mail is taken until a restart; check the disk, then restart"
+        );
+        let cause = Arc::new(error);
+        for work in batch {
+            // The row may be on disk after all: its body file must stay until the restart.
+            work.refuse_keeping_body(StoreError::commit(&cause));
+        }
+    }
+}
+
+fn remove_body(directory: &Directory, id: QueueId) {
+    let path = directory.body_file(id);
+    if let Err(error) = std::fs::remove_file(&path) {
+        tracing::warn!(queue_id = %id, %error, "body file not removed, the next start will");
+    }
+}
+
+impl Work {
+    fn octets(&self) -> usize {
+        match self {
+            Self::Accept { finished, .. } => match &finished.body {
+                FinishedBody::Memory(octets) => octets.len(),
+                FinishedBody::File(_) => 0,
+            },
+            _ => 0,
+        }
+    }
+
+    fn has_body_file(&self) -> bool {
+        matches!(self, Self::Accept { finished: Finished { body: FinishedBody::File(_), .. }, .. })
+    }
+
+    /// When the work was handed in. This thread reads no clock: a test's time may stand still.
+    fn time(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Accept { arrival, .. } => Some(arrival.time),
+            Self::Settle { now, .. } => Some(*now),
+            Self::Hold { .. } | Self::Stop { .. } => None,
+        }
+    }
+
+    fn apply(&self, change: &Transaction<'_>, effects: &mut Effects) -> rusqlite::Result<()> {
+        match self {
+            Self::Accept { finished, arrival, lane, .. } => {
+                write::accept(change, finished, arrival, lane, effects)
+            }
+            Self::Settle { settlement, now, .. } => {
+                write::settle(change, settlement, *now, effects)
+            }
+            Self::Hold { id, reason, .. } => write::hold(change, *id, reason),
+            Self::Stop { .. } => Ok(()),
+        }
+    }
+
+    /// The transaction is durable: only here does a [`Receipt`] come into being.
+    fn grant(self) {
+        match self {
+            Self::Accept { finished, answer, .. } => {
+                let receipt = Receipt { id: finished.id };
+                if let FinishedBody::File(file) = finished.body {
+                    file.committed();
+                }
+                let _ = answer.send(Ok(receipt));
+            }
+            Self::Settle { answer, .. } | Self::Hold { answer, .. } => {
+                let _ = answer.send(Ok(()));
+            }
+            Self::Stop { done } => {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn refuse(self, error: StoreError) {
+        match self {
+            Self::Accept { answer, .. } => drop(answer.send(Err(error))),
+            Self::Settle { answer, .. } | Self::Hold { answer, .. } => {
+                drop(answer.send(Err(error)));
+            }
+            Self::Stop { .. } => {}
+        }
+    }
+
+    fn refuse_keeping_body(self, error: StoreError) {
+        match self {
+            Self::Accept { finished, answer, .. } => {
+                if let FinishedBody::File(file) = finished.body {
+                    file.committed();
+                }
+                let _ = answer.send(Err(error));
+            }
+            other => other.refuse(error),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The queue directory: `queue.db` (with its write-ahead log), `bodies/<id>.eml`, `lock`.
+
+use std::{
+    collections::HashSet,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::error::StoreError;
+use crate::mail::queue_id::QueueId;
+
+/// An open, locked queue directory. Clones share the lock.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    root: PathBuf,
+    _lock: Arc<File>,
+}
+
+impl Directory {
+    /// Makes what is missing (0700) and takes the lock, so that two daemons cannot share it.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
+        make_directory(&root)?;
+        make_directory(&root.join("bodies"))?;
+        let lock = lock(&root)?;
+        Ok(Self { root, _lock: Arc::new(lock) })
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.root.join("queue.db")
+    }
+
+    pub fn body_file(&self, id: QueueId) -> PathBuf {
+        self.bodies().join(format!("{id}.eml"))
+    }
+
+    pub fn bodies(&self) -> PathBuf {
+        self.root.join("bodies")
+    }
+
+    /// A new body file, 0600.
+    pub fn create_body_file(&self, id: QueueId) -> Result<File, StoreError> {
+        let path = self.body_file(id);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io("create", path))
+    }
+
+    /// Makes the names of body files durable.
+    pub fn sync_bodies(&self) -> Result<(), StoreError> {
+        sync_directory(&self.bodies())
+    }
+
+    /// Makes the names of everything durable, the queue directory's own included.
+    pub fn sync_all(&self) -> Result<(), StoreError> {
+        self.sync_bodies()?;
+        sync_directory(&self.root)?;
+        match self.root.parent() {
+            // A parent that we may not read was made by somebody else, who synced it or did not.
+            Some(parent) if File::open(parent).is_ok() => sync_directory(parent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes body files that no row names: drafts of a crash, or files whose row is gone.
+    pub fn remove_orphans(&self, known: &HashSet<QueueId>) -> Result<(), StoreError> {
+        let bodies = self.bodies();
+        let listing = fs::read_dir(&bodies).map_err(StoreError::io("list", &bodies))?;
+        for item in listing {
+            let path = item.map_err(StoreError::io("list", &bodies))?.path();
+            let Some(id) = body_file_id(&path) else { continue };
+            if !known.contains(&id) {
+                fs::remove_file(&path).map_err(StoreError::io("remove orphan", &path))?;
+                tracing::info!(queue_id = %id, "orphaned body file removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The id in the name of a body file; files of other names are not ours to touch.
+fn body_file_id(path: &Path) -> Option<QueueId> {
+    path.file_name()?.to_str()?.strip_suffix(".eml")?.parse().ok()
+}
+
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other.map_err(StoreError::io("make directory", path)),
+    }
+}
+
+fn lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join("lock");
+    let fault = |doing| StoreError::io(doing, path.clone());
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(fault("open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut process = String::new();
+            let _ = file.take(20).read_to_string(&mut process);
+            let process = Some(process.trim().to_owned()).filter(|text| !text.is_empty());
+            return Err(StoreError::Locked { path: root.to_path_buf(), process });
+        }
+        Err(TryLockError::Error(error)) => return Err(fault("lock")(error)),
+    }
+    // The process id is for people who meet the lock; nothing depends on it.
+    file.set_len(0).map_err(fault("write"))?;
+    writeln!(file, "{}", std::process::id()).map_err(fault("write"))?;
+    Ok(file)
+}
+
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", path))
+}

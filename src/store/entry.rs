@@ -1,0 +1,135 @@
+//! What goes into the store and what comes out of it.
+
+use crate::{
+    clock::UnixMillis,
+    mail::queue_id::QueueId,
+    smtp::{
+        envelope::{Envelope, MailParameters, RcptParameters},
+        path::{ForwardPath, ReversePath},
+    },
+};
+
+/// A message as it arrived, beside its octets.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Who gets it and who hears of its failure.
+    pub envelope: Envelope,
+    /// When its final dot came.
+    pub time: UnixMillis,
+    /// The client's address, for people.
+    pub client: String,
+    /// The name the client gave in EHLO, for people.
+    pub hello: String,
+    /// The Message-ID in force.
+    pub message_id: String,
+}
+
+/// A queued message with those of its recipients whose attempt is due.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its queue id.
+    pub id: QueueId,
+    /// When it arrived.
+    pub arrival: UnixMillis,
+    /// Its reverse-path.
+    pub reverse_path: ReversePath,
+    /// What travels with MAIL.
+    pub parameters: MailParameters,
+    /// Octets of mail data.
+    pub size: u64,
+    /// The Message-ID in force.
+    pub message_id: String,
+    /// Who has still to get it, and may now.
+    pub recipients: Vec<PendingRecipient>,
+    pub(super) sequence: i64,
+    pub(super) body_in_file: bool,
+}
+
+/// A recipient that is not settled.
+#[derive(Debug, Clone)]
+pub struct PendingRecipient {
+    /// Its place in the envelope.
+    pub position: u32,
+    /// Its address.
+    pub forward_path: ForwardPath,
+    /// What travels with RCPT.
+    pub parameters: RcptParameters,
+    /// Attempts that counted.
+    pub attempts: u32,
+}
+
+/// What became of some recipients of one message.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Which message.
+    pub id: QueueId,
+    /// The outcome by place in the envelope.
+    pub outcomes: Vec<(u32, Outcome)>,
+}
+
+/// What became of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Upstream took it.
+    Relayed {
+        /// Upstream's words.
+        reply: String,
+    },
+    /// It will never be taken.
+    Failed {
+        /// Upstream's words, or our own reason.
+        reply: String,
+    },
+    /// It will be tried again; this attempt counts.
+    Deferred {
+        /// Upstream's words, or our own reason.
+        reply: String,
+        /// When.
+        next_attempt: UnixMillis,
+    },
+}
+
+/// What is queued.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// By lane; a lane without messages is absent.
+    pub lanes: Vec<LaneSummary>,
+}
+
+/// What is queued in one lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneSummary {
+    /// The lane's name.
+    pub lane: String,
+    /// Messages, held ones included.
+    pub messages: u64,
+    /// Messages set aside for an operator.
+    pub held: u64,
+    /// Octets of mail data.
+    pub octets: u64,
+    /// Arrival of the oldest.
+    pub oldest: UnixMillis,
+}
+
+/// A settled recipient, from the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// When.
+    pub time: UnixMillis,
+    /// The message.
+    pub id: String,
+    /// When it arrived.
+    pub arrival: UnixMillis,
+    /// Its reverse-path; empty for the null reverse-path.
+    pub reverse_path: String,
+    /// The recipient.
+    pub forward_path: String,
+    /// `relayed` or `failed` (RFC 3464 section 2.3.3).
+    pub disposition: String,
+    /// Attempts, the last one included.
+    pub attempts: u32,
+    /// Upstream's words, or our own reason.
+    pub reply: String,
+    /// Its Message-ID.
+    pub message_id: String,
+}

@@ -1,0 +1,218 @@
+//! What can go wrong with the store, and what the client hears of it.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use crate::{mail::queue_id::QueueId, smtp::reply::Reply};
+
+/// What the store was doing, to what, and the cause.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory of the queue.
+    #[error("could not {doing} {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// What was tried, as a verb phrase.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The database.
+    #[error("could not {doing} in the queue database: {source}")]
+    Database {
+        /// What was tried, as a verb phrase.
+        doing: &'static str,
+        /// The database's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What follows from it.
+        class: DatabaseFault,
+    },
+    /// Another process has the queue directory.
+    #[error(
+        "queue directory {} is in use by another o365-relay{}; \
+         stop that one, or give this one a queue.directory of its own",
+        path.display(), process.as_ref().map(|id| format!(" (process {id})")).unwrap_or_default()
+    )]
+    Locked {
+        /// The queue directory.
+        path: PathBuf,
+        /// Who has it, if that is known.
+        process: Option<String>,
+    },
+    /// The database was written by a newer program.
+    #[error(
+        "queue database {} has schema version {found}, this program knows up to {known}; \
+         install the newer o365-relay again, or give this one another queue.directory",
+        path.display()
+    )]
+    NewerSchema {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The file is not a queue database.
+    #[error("{} is not a queue database of o365-relay; move it away or set another queue.directory", path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Less free space than `queue.min_free_bytes`.
+    #[error("only {free} octets free in the queue directory, queue.min_free_bytes is {wanted}")]
+    LowSpace {
+        /// Free octets.
+        free: u64,
+        /// The limit.
+        wanted: u64,
+    },
+    /// As many messages queued as `queue.max_messages` allows.
+    #[error("{limit} messages are queued, queue.max_messages allows no more")]
+    TooManyMessages {
+        /// The limit.
+        limit: u64,
+    },
+    /// A sync has failed earlier.
+    #[error("an earlier sync failed; no mail is taken until a restart has read the queue")]
+    Poisoned,
+    /// A message without its body.
+    #[error("the body of {id} is missing from the queue: {detail}")]
+    MissingBody {
+        /// Which message.
+        id: QueueId,
+        /// What was looked for.
+        detail: String,
+    },
+    /// The transaction that held this change and others.
+    #[error("{cause}")]
+    Commit {
+        /// What went wrong with it.
+        cause: Arc<StoreError>,
+    },
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// What follows from a fault of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseFault {
+    /// No room on the disk: it goes on when there is.
+    Full,
+    /// Another process is writing; or one row is bad. Nothing else is hurt.
+    Passing,
+    /// Nobody knows what is on disk.
+    Unsafe,
+}
+
+impl StoreError {
+    /// For use with `map_err` on file operations.
+    pub(super) fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// For use with `map_err` on database operations.
+    pub(super) fn database(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Database { doing, class: classify(&source), source: Box::new(source) }
+    }
+
+    /// The same cause for each of several that waited.
+    pub(super) fn commit(cause: &Arc<Self>) -> Self {
+        Self::Commit { cause: Arc::clone(cause) }
+    }
+
+    /// What the client hears: no path, no operating-system text, never permanent.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        if self.is_full() {
+            Reply::new(452, (4, 3, 1), "out of storage; try again later")
+        } else {
+            Reply::new(451, (4, 3, 0), "message not stored; try again later")
+        }
+    }
+
+    /// Whether room on the disk is what lacks.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::FileTooLarge
+            ),
+            Self::Database { class, .. } => *class == DatabaseFault::Full,
+            Self::LowSpace { .. } | Self::TooManyMessages { .. } => true,
+            Self::Commit { cause } => cause.is_full(),
+            _ => false,
+        }
+    }
+
+    /// Whether one message has lost its body; all others are unhurt.
+    #[must_use]
+    pub fn is_missing_body(&self) -> bool {
+        matches!(self, Self::MissingBody { .. })
+    }
+
+    /// Whether nobody knows any more what is on disk.
+    pub(super) fn is_unsafe(&self) -> bool {
+        match self {
+            Self::Database { class, .. } => *class == DatabaseFault::Unsafe,
+            Self::Io { .. } => !self.is_full(),
+            _ => false,
+        }
+    }
+}
+
+fn classify(error: &rusqlite::Error) -> DatabaseFault {
+    use rusqlite::{ErrorCode, ffi};
+    // The log's index could not grow: there was no room for it.
+    if error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
+        return DatabaseFault::Full;
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => DatabaseFault::Full,
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::OutOfMemory,
+        ) => DatabaseFault::Unsafe,
+        _ => DatabaseFault::Passing,
+    }
+}
+
+/// The next step for the faults that an operator meets at start.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; the queue directory must belong to the user that o365-relay runs as (mode 0700)"
+        }
+        io::ErrorKind::NotFound => "; make the directory, or set queue.directory",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; set queue.directory to a writable place (a volume, in a container)"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn store_trouble_is_never_permanent_for_the_client() {
+        let full = StoreError::io("write", "x")(io::ErrorKind::StorageFull.into());
+        let broken = StoreError::io("write", "x")(io::Error::other("eio"));
+        assert_eq!(full.reply().to_string(), "452 4.3.1 out of storage; try again later");
+        assert_eq!(broken.reply().to_string(), "451 4.3.0 message not stored; try again later");
+        assert!(broken.is_unsafe() && !full.is_unsafe());
+    }
+}

@@ -1,0 +1,237 @@
+//! Reads, on connections of their own: they never wait for the committer.
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+
+use super::{
+    Body, Entry, LaneSummary, PendingRecipient, Settled, Summary, error::StoreError, schema,
+};
+use crate::{
+    clock::UnixMillis,
+    mail::queue_id::QueueId,
+    smtp::{
+        envelope::{self, MailParameters, RcptParameters, Ret},
+        path::{Address, ForwardPath, ReversePath},
+    },
+};
+
+/// A connection for reading.
+pub(super) type Reader = Connection;
+
+/// Read connections, kept for reuse.
+pub(super) struct Readers {
+    database: PathBuf,
+    idle: Mutex<Vec<Reader>>,
+}
+
+/// Idle connections kept; each holds a little memory.
+const KEEP_IDLE: usize = 2;
+
+impl Readers {
+    pub fn new(database: PathBuf) -> Self {
+        Self { database, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Runs a query on an idle connection, or a new one. Blocks.
+    pub fn with<T>(
+        &self,
+        query: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle().pop();
+        let reader = match kept {
+            Some(reader) => reader,
+            None => schema::open_read_only(&self.database)?,
+        };
+        let result = query(&reader)?; // after an error the connection is not kept
+        let mut idle = idle();
+        if idle.len() < KEEP_IDLE {
+            idle.push(reader);
+        }
+        Ok(result)
+    }
+}
+
+/// Every message whose body is in a file.
+pub(super) fn body_files(database: &Connection) -> Result<HashSet<QueueId>, StoreError> {
+    let run = || {
+        database
+            .prepare("SELECT id FROM message WHERE body_in_file")?
+            .query_map([], |row| queue_id(row, 0))?
+            .collect::<Result<_, _>>()
+    };
+    run().map_err(StoreError::database("list body files"))
+}
+
+/// How many messages are queued.
+pub(super) fn count(database: &Connection) -> Result<u64, StoreError> {
+    database
+        .query_row("SELECT COUNT(*) FROM message", [], |row| unsigned(row, 0))
+        .map_err(StoreError::database("count messages"))
+}
+
+pub(super) fn due(
+    database: &Reader,
+    lane: &str,
+    now: UnixMillis,
+    limit: usize,
+) -> Result<Vec<Entry>, StoreError> {
+    let run = || {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut entries = database
+            .prepare_cached(
+                "SELECT sequence, id, arrival, reverse_path, eight_bit, smtputf8, ret, envid, \
+                 size, message_id, body_in_file FROM message \
+                 WHERE lane = ?1 AND next_attempt <= ?2 AND hold_reason IS NULL \
+                 ORDER BY next_attempt LIMIT ?3",
+            )?
+            .query_map(params![lane, now.0, limit], entry)?
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut recipients = database.prepare_cached(
+            "SELECT position, forward_path, notify, orcpt, attempts FROM recipient \
+             WHERE message = ?1 AND next_attempt <= ?2 ORDER BY position",
+        )?;
+        for entry in &mut entries {
+            entry.recipients = recipients
+                .query_map(params![entry.sequence, now.0], pending_recipient)?
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(entries)
+    };
+    run().map_err(StoreError::database("read due messages"))
+}
+
+pub(super) fn next_due(
+    database: &Reader,
+    lane: &str,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, StoreError> {
+    database
+        .prepare_cached(
+            "SELECT MIN(next_attempt) FROM message \
+             WHERE lane = ?1 AND next_attempt > ?2 AND hold_reason IS NULL",
+        )
+        .and_then(|mut query| query.query_row(params![lane, now.0], |row| row.get(0)))
+        .map(|time: Option<i64>| time.map(UnixMillis))
+        .map_err(StoreError::database("read the next attempt"))
+}
+
+pub(super) fn body(database: &Reader, sequence: i64, id: QueueId) -> Result<Body, StoreError> {
+    let data = database
+        .prepare_cached("SELECT data FROM body WHERE message = ?1")
+        .and_then(|mut query| query.query_row([sequence], |row| row.get(0)).optional())
+        .map_err(StoreError::database("read a body"))?;
+    let detail = || "no row in the queue database".to_owned();
+    data.map(Body::Memory).ok_or_else(|| StoreError::MissingBody { id, detail: detail() })
+}
+
+pub(super) fn summary(database: &Reader) -> Result<Summary, StoreError> {
+    let run = || {
+        let lanes = database
+            .prepare_cached(
+                "SELECT lane, COUNT(*), COUNT(hold_reason), SUM(size), MIN(arrival) \
+                 FROM message GROUP BY lane ORDER BY lane",
+            )?
+            .query_map([], |row| {
+                Ok(LaneSummary {
+                    lane: row.get(0)?,
+                    messages: unsigned(row, 1)?,
+                    held: unsigned(row, 2)?,
+                    octets: unsigned(row, 3)?,
+                    oldest: UnixMillis(row.get(4)?),
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(Summary { lanes })
+    };
+    run().map_err(StoreError::database("summarize the queue"))
+}
+
+pub(super) fn history(
+    database: &Reader,
+    failed_only: bool,
+    limit: usize,
+) -> Result<Vec<Settled>, StoreError> {
+    let run = || {
+        database
+            .prepare_cached(
+                "SELECT settled, id, arrival, reverse_path, forward_path, disposition, attempts, \
+                 reply, message_id FROM history WHERE ?1 = 0 OR disposition = 'failed' \
+                 ORDER BY settled DESC, sequence DESC LIMIT ?2",
+            )?
+            .query_map(params![failed_only, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                Ok(Settled {
+                    time: UnixMillis(row.get(0)?),
+                    id: row.get(1)?,
+                    arrival: UnixMillis(row.get(2)?),
+                    reverse_path: row.get(3)?,
+                    forward_path: row.get(4)?,
+                    disposition: row.get(5)?,
+                    attempts: row.get(6)?,
+                    reply: row.get(7)?,
+                    message_id: row.get(8)?,
+                })
+            })?
+            .collect::<Result<_, _>>()
+    };
+    run().map_err(StoreError::database("read the history"))
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let ret: Option<String> = row.get(6)?;
+    Ok(Entry {
+        sequence: row.get(0)?,
+        id: queue_id(row, 1)?,
+        arrival: UnixMillis(row.get(2)?),
+        reverse_path: reverse_path(&row.get::<_, String>(3)?)?,
+        parameters: MailParameters {
+            size: None,
+            body: match row.get(4)? {
+                true => envelope::Body::EightBitMime,
+                false => envelope::Body::SevenBit,
+            },
+            smtputf8: row.get(5)?,
+            ret: ret.map(|ret| if ret == "FULL" { Ret::Full } else { Ret::Headers }),
+            envid: row.get(7)?,
+        },
+        size: unsigned(row, 8)?,
+        message_id: row.get(9)?,
+        body_in_file: row.get(10)?,
+        recipients: Vec::new(),
+    })
+}
+
+fn pending_recipient(row: &Row<'_>) -> rusqlite::Result<PendingRecipient> {
+    Ok(PendingRecipient {
+        position: row.get(0)?,
+        forward_path: ForwardPath(address(&row.get::<_, String>(1)?)?),
+        parameters: RcptParameters { notify: row.get(2)?, orcpt: row.get(3)? },
+        attempts: row.get(4)?,
+    })
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0))
+}
+
+fn queue_id(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueId> {
+    row.get::<_, String>(column)?.parse().map_err(bad_text)
+}
+
+/// The reverse-path of a row; empty text is the null reverse-path.
+pub(super) fn reverse_path(text: &str) -> rusqlite::Result<ReversePath> {
+    if text.is_empty() { Ok(ReversePath::Null) } else { address(text).map(ReversePath::Address) }
+}
+
+fn address(text: &str) -> rusqlite::Result<Address> {
+    text.parse().map_err(bad_text)
+}
+
+fn bad_text(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+}

@@ -1,0 +1,157 @@
+//! The database file: how it is opened, its schema, its migrations.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::StoreError;
+
+/// "o365" in ASCII: tells our database from any other (`PRAGMA application_id`).
+const APPLICATION_ID: i64 = 0x6f33_3635;
+
+/// How long a statement waits for another process that writes (a queue command).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One script for each schema version, oldest first; `PRAGMA user_version` counts those that
+/// have run. A script that has been released never changes.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+/// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
+/// A settled recipient moves from `recipient` to `history`.
+const VERSION_1: &str = "
+CREATE TABLE message (
+    sequence INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    lane TEXT NOT NULL,
+    next_attempt INTEGER NOT NULL,
+    arrival INTEGER NOT NULL,
+    client TEXT NOT NULL,
+    hello TEXT NOT NULL,
+    reverse_path TEXT NOT NULL,
+    eight_bit INTEGER NOT NULL,
+    smtputf8 INTEGER NOT NULL,
+    ret TEXT,
+    envid TEXT,
+    size INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    body_in_file INTEGER NOT NULL,
+    is_notice INTEGER NOT NULL DEFAULT 0,
+    hold_reason TEXT
+);
+CREATE INDEX message_due ON message (lane, next_attempt) WHERE hold_reason IS NULL;
+CREATE TABLE recipient (
+    message INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    forward_path TEXT NOT NULL,
+    notify TEXT,
+    orcpt TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt INTEGER NOT NULL,
+    last_reply TEXT,
+    PRIMARY KEY (message, position)
+) WITHOUT ROWID;
+CREATE TABLE body (
+    message INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
+);
+CREATE TABLE history (
+    sequence INTEGER PRIMARY KEY,
+    settled INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    arrival INTEGER NOT NULL,
+    reverse_path TEXT NOT NULL,
+    forward_path TEXT NOT NULL,
+    disposition TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    reply TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    message_id TEXT NOT NULL
+);
+CREATE INDEX history_settled ON history (settled);
+";
+
+/// Opens the database for the committer, making or migrating it as needed.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let mut database = Connection::open(path).map_err(StoreError::database("open a file"))?;
+    restrict(path)?;
+    check_owner(&database, path)?;
+    settings(&database).map_err(StoreError::database("set up the connection"))?;
+    migrate(&mut database, path)?;
+    Ok(database)
+}
+
+/// Opens the database for reading only.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let database = Connection::open_with_flags(path, flags)?;
+        database.busy_timeout(BUSY_TIMEOUT)?;
+        database.pragma_update(None, "cache_size", -1024)?;
+        database.set_prepared_statement_cache_capacity(16);
+        Ok(database)
+    };
+    open().map_err(StoreError::database("open a reader"))
+}
+
+/// Mail is private: 0600, whatever the umask. SQLite gives its log the database's mode.
+fn restrict(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(StoreError::io("restrict the mode of", path))
+}
+
+fn check_owner(database: &Connection, path: &Path) -> Result<(), StoreError> {
+    let pragma = |name| database.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let fault = StoreError::database("read the version");
+    let (owner, pages) = match (pragma("application_id"), pragma("page_count")) {
+        (Ok(owner), Ok(pages)) => (owner, pages),
+        (Err(error), _) | (_, Err(error)) => {
+            return match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::NotADatabase) => {
+                    Err(StoreError::NotOurs { path: path.into() })
+                }
+                _ => Err(fault(error)),
+            };
+        }
+    };
+    if owner == APPLICATION_ID || pages == 0 {
+        return Ok(());
+    }
+    Err(StoreError::NotOurs { path: path.into() })
+}
+
+/// WAL with FULL: COMMIT returns after the log has been synced.
+fn settings(database: &Connection) -> rusqlite::Result<()> {
+    database.busy_timeout(BUSY_TIMEOUT)?;
+    database.pragma_update(None, "journal_mode", "WAL")?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    database.pragma_update(None, "cache_size", -2048)?;
+    database.pragma_update(None, "temp_store", "MEMORY")?;
+    // A log that a burst has made large is cut back once it has been written home.
+    database.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)?;
+    database.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found: i64 = database
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(StoreError::database("read the schema version"))?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|done| MIGRATIONS.get(done..)) else {
+        return Err(StoreError::NewerSchema { path: path.into(), found, known });
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut run = || {
+        let change = database.transaction()?;
+        for script in missing {
+            change.execute_batch(script)?;
+        }
+        change.pragma_update(None, "application_id", APPLICATION_ID)?;
+        change.pragma_update(None, "user_version", known)?;
+        change.commit()
+    };
+    run().map_err(StoreError::database("bring the schema up to date"))
+}

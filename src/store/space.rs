@@ -1,0 +1,48 @@
+//! The disk watch: below `queue.min_free_bytes` no mail is taken, so that what is queued can
+//! still be settled.
+
+use std::{path::PathBuf, sync::Mutex, time::Duration};
+
+use tokio::time::Instant;
+
+use super::error::StoreError;
+
+/// How long one look at the disk is good for.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+pub(super) struct SpaceWatch {
+    directory: PathBuf,
+    wanted: u64,
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl SpaceWatch {
+    pub fn new(directory: PathBuf, wanted: u64) -> Self {
+        Self { directory, wanted, last: Mutex::new(None) }
+    }
+
+    /// Fails if there is less room than wanted.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let free = self.free()?;
+        if free < self.wanted {
+            return Err(StoreError::LowSpace { free, wanted: self.wanted });
+        }
+        Ok(())
+    }
+
+    /// Octets free to us, at most half a second old.
+    fn free(&self) -> Result<u64, StoreError> {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((when, free)) = *last
+            && when.elapsed() < LOOK_AGAIN
+        {
+            return Ok(free);
+        }
+        let facts = rustix::fs::statvfs(&self.directory).map_err(|error| {
+            StoreError::io("measure the free space of", &self.directory)(error.into())
+        })?;
+        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+        *last = Some((Instant::now(), free));
+        Ok(free)
+    }
+}

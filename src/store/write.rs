@@ -1,0 +1,220 @@
+//! The changes that a transaction makes. Each is complete in itself; the committer puts them
+//! together and syncs.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::{
+    Arrival, Outcome, Router, Settlement,
+    committer::Effects,
+    draft::{Finished, FinishedBody},
+    error::StoreError,
+    read::reverse_path,
+};
+use crate::{
+    clock::UnixMillis,
+    mail::queue_id::QueueId,
+    smtp::envelope::{Body, Ret},
+};
+
+/// Rows of history cut in one transaction, so that none takes long.
+const PRUNE_ROWS: i64 = 5_000;
+
+pub(super) fn accept(
+    change: &Transaction<'_>,
+    finished: &Finished,
+    arrival: &Arrival,
+    lane: &str,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    let parameters = &arrival.envelope.parameters;
+    change
+        .prepare_cached(
+            "INSERT INTO message (id, lane, next_attempt, arrival, client, hello, reverse_path, \
+             eight_bit, smtputf8, ret, envid, size, message_id, body_in_file) \
+             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?
+        .execute(params![
+            finished.id.as_str(),
+            lane,
+            arrival.time.0,
+            arrival.client,
+            arrival.hello,
+            arrival.envelope.reverse_path.as_str(),
+            parameters.body == Body::EightBitMime,
+            parameters.smtputf8,
+            parameters.ret.map(Ret::as_str),
+            parameters.envid,
+            i64::try_from(finished.size).unwrap_or(i64::MAX),
+            arrival.message_id,
+            matches!(finished.body, FinishedBody::File(_)),
+        ])?;
+    let sequence = change.last_insert_rowid();
+    if let FinishedBody::Memory(octets) = &finished.body {
+        change
+            .prepare_cached("INSERT INTO body (message, data) VALUES (?1, ?2)")?
+            .execute(params![sequence, octets])?;
+    }
+    let mut insert = change.prepare_cached(
+        "INSERT INTO recipient (message, position, forward_path, notify, orcpt, next_attempt) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (position, recipient) in (0_u32..).zip(&arrival.envelope.recipients) {
+        insert.execute(params![
+            sequence,
+            position,
+            recipient.forward_path.as_str(),
+            recipient.parameters.notify,
+            recipient.parameters.orcpt,
+            arrival.time.0,
+        ])?;
+    }
+    effects.queued += 1;
+    effects.due = true;
+    Ok(())
+}
+
+pub(super) fn settle(
+    change: &Transaction<'_>,
+    settlement: &Settlement,
+    now: UnixMillis,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    let found = change
+        .prepare_cached("SELECT sequence, body_in_file FROM message WHERE id = ?1")?
+        .query_row([settlement.id.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))
+        .optional()?;
+    // An operator may have removed the message while it was under way.
+    let Some((sequence, body_in_file)) = found else { return Ok(()) };
+    for (position, outcome) in &settlement.outcomes {
+        match outcome {
+            Outcome::Relayed { reply } => {
+                move_to_history(change, sequence, *position, "relayed", reply, now)?;
+            }
+            Outcome::Failed { reply } => {
+                move_to_history(change, sequence, *position, "failed", reply, now)?;
+            }
+            Outcome::Deferred { reply, next_attempt } => {
+                change
+                    .prepare_cached(
+                        "UPDATE recipient SET attempts = attempts + 1, next_attempt = ?3, \
+                         last_reply = ?4 WHERE message = ?1 AND position = ?2",
+                    )?
+                    .execute(params![sequence, position, next_attempt.0, reply])?;
+            }
+        }
+    }
+    finish_or_reschedule(change, settlement.id, sequence, body_in_file, effects)
+}
+
+fn move_to_history(
+    change: &Transaction<'_>,
+    sequence: i64,
+    position: u32,
+    disposition: &str,
+    reply: &str,
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    change
+        .prepare_cached(
+            "INSERT INTO history (settled, id, arrival, reverse_path, forward_path, disposition, \
+             attempts, reply, size, message_id) \
+             SELECT ?3, m.id, m.arrival, m.reverse_path, r.forward_path, ?4, r.attempts + 1, ?5, \
+             m.size, m.message_id FROM message m JOIN recipient r ON r.message = m.sequence \
+             WHERE m.sequence = ?1 AND r.position = ?2",
+        )?
+        .execute(params![sequence, position, now.0, disposition, reply])?;
+    change
+        .prepare_cached("DELETE FROM recipient WHERE message = ?1 AND position = ?2")?
+        .execute(params![sequence, position])?;
+    Ok(())
+}
+
+/// With no recipient left the message goes: its rows here, its file after the commit.
+fn finish_or_reschedule(
+    change: &Transaction<'_>,
+    id: QueueId,
+    sequence: i64,
+    body_in_file: bool,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    let next: Option<i64> = change
+        .prepare_cached("SELECT MIN(next_attempt) FROM recipient WHERE message = ?1")?
+        .query_row([sequence], |row| row.get(0))?;
+    if let Some(next) = next {
+        change
+            .prepare_cached("UPDATE message SET next_attempt = ?2 WHERE sequence = ?1")?
+            .execute(params![sequence, next])?;
+        effects.due = true;
+        return Ok(());
+    }
+    change.prepare_cached("DELETE FROM message WHERE sequence = ?1")?.execute([sequence])?;
+    if body_in_file {
+        effects.bodies.push(id);
+    } else {
+        change.prepare_cached("DELETE FROM body WHERE message = ?1")?.execute([sequence])?;
+    }
+    effects.queued -= 1;
+    Ok(())
+}
+
+pub(super) fn hold(change: &Transaction<'_>, id: QueueId, reason: &str) -> rusqlite::Result<()> {
+    change
+        .prepare_cached("UPDATE message SET hold_reason = ?2 WHERE id = ?1")?
+        .execute(params![id.as_str(), reason])
+        .map(|_| ())
+}
+
+pub(super) fn prune_history(
+    change: &Transaction<'_>,
+    now: UnixMillis,
+    keep: Duration,
+) -> rusqlite::Result<()> {
+    let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    change
+        .prepare_cached(
+            "DELETE FROM history WHERE sequence IN \
+             (SELECT sequence FROM history WHERE settled < ?1 ORDER BY settled LIMIT ?2)",
+        )?
+        .execute(params![now.0.saturating_sub(keep), PRUNE_ROWS])
+        .map(|_| ())
+}
+
+/// Messages wait in the lane they were given on arrival; after a change of the configuration
+/// that lane may be gone.
+pub(super) fn route_anew(database: &mut Connection, router: &dyn Router) -> Result<(), StoreError> {
+    let fault = StoreError::database("route messages of unknown lanes");
+    let mut run = || {
+        let change = database.transaction()?;
+        let lanes = change
+            .prepare("SELECT DISTINCT lane FROM message")?
+            .query_map([], |row| row.get::<_, String>(0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        for unknown in lanes.iter().filter(|lane| !router.knows(lane)) {
+            route_lane_anew(&change, unknown, router)?;
+        }
+        change.commit()
+    };
+    run().map_err(fault)
+}
+
+fn route_lane_anew(
+    change: &Transaction<'_>,
+    unknown: &str,
+    router: &dyn Router,
+) -> rusqlite::Result<()> {
+    let paths = change
+        .prepare("SELECT DISTINCT reverse_path FROM message WHERE lane = ?1")?
+        .query_map([unknown], |row| row.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    for path in paths {
+        let lane = router.lane(&reverse_path(&path)?);
+        let moved = change.execute(
+            "UPDATE message SET lane = ?3 WHERE lane = ?1 AND reverse_path = ?2",
+            params![unknown, path, lane],
+        )?;
+        tracing::info!(from = unknown, to = lane, messages = moved, "messages routed anew");
+    }
+    Ok(())
+}
