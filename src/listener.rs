@@ -1,10 +1,17 @@
 //! The SMTP server: accepts connections, keeps the limits, hands finished mail to the store.
 
+mod accept;
+mod connection;
+mod incoming;
+mod limits;
+
+pub use accept::{Listener, ListenerError};
+
 use std::{net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::smtp::{mail_data::BareLineFeed, path::SenderPattern};
+use crate::smtp::{mail_data::BareLineFeed, path::SenderPattern, session::Rules};
 
 /// What the listener needs to know; all values are checked.
 #[derive(Debug, Clone)]
@@ -41,4 +48,19 @@ pub struct Config {
     pub bare_line_feed: BareLineFeed,
     /// Which reverse-paths are taken; empty takes any. See [`SenderPattern`].
     pub sender_allow: Vec<SenderPattern>,
+}
+
+impl Config {
+    /// What the session machine decides by.
+    fn rules(&self) -> Rules {
+        Rules {
+            hostname: self.hostname.clone(),
+            max_message_size: self.max_message_size,
+            max_recipients: self.max_recipients,
+            default_domain: self.default_domain.clone(),
+            sender_allow: self.sender_allow.clone(),
+            max_faults: self.max_faults,
+            bare_line_feed: self.bare_line_feed,
+        }
+    }
 }

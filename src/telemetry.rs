@@ -1,5 +1,11 @@
 //! Logs: the subscriber's set-up and the event types.
 
+pub mod events;
+
+use std::io;
+
+use tracing_subscriber::{EnvFilter, fmt};
+
 /// How the log looks; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -17,4 +23,47 @@ pub enum Format {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Sends events to standard error from here on. A second call changes nothing.
+///
+/// Whatever the filter says, other crates are heard from `info` up only: at finer levels some
+/// of them print what they send and receive.
+pub fn init(config: &Config) {
+    let filter = EnvFilter::builder().parse_lossy(bounded(&config.filter));
+    let subscriber = fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(colours());
+    let _ = match config.format {
+        Format::Text => subscriber.try_init(),
+        Format::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+}
+
+/// A bare level is ours; what stands behind it for other crates is never finer than `info`.
+fn bounded(filter: &str) -> String {
+    let own = |level: &str| match level.to_ascii_lowercase().as_str() {
+        "debug" | "trace" => format!("info,o365_relay={level}"),
+        _ => level.to_owned(),
+    };
+    filter.split(',').map(|part| own(part.trim())).collect::<Vec<_>>().join(",")
+}
+
+fn colours() -> bool {
+    use io::IsTerminal;
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fine_level_is_for_this_crate_only() {
+        assert_eq!(bounded("trace"), "info,o365_relay=trace");
+        assert_eq!(bounded("warn"), "warn");
+        assert_eq!(bounded("info,o365_relay::queue=debug"), "info,o365_relay::queue=debug");
+    }
 }

@@ -1,0 +1,284 @@
+//! One connection: drives [`Server`] over a socket. It decides nothing about the protocol; it
+//! reads, writes, waits, and carries out the steps.
+
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{Config, incoming::Incoming};
+use crate::{
+    clock::Clock,
+    drain::Drain,
+    smtp::{
+        reply::Reply,
+        server::{Server, Step},
+        session::Rules,
+    },
+    store::Store,
+};
+
+/// What all connections of a listener use.
+pub(super) struct Shared {
+    pub config: Config,
+    pub rules: Arc<Rules>,
+    pub store: Store,
+    pub clock: Clock,
+}
+
+impl Shared {
+    pub fn new(config: Config, store: Store, clock: Clock) -> Self {
+        let rules = Arc::new(config.rules());
+        Self { config, rules, store, clock }
+    }
+
+    /// Asked at MAIL: a full or poisoned store takes no mail now.
+    fn admission(&self) -> Option<Reply> {
+        let fault = self.store.admission().err()?;
+        tracing::warn!(error = %fault, "mail refused for the time being");
+        Some(fault.reply())
+    }
+}
+
+/// Octets read at a time: commands are short, mail data is not.
+const COMMAND_READ: usize = 4 * 1024;
+const DATA_READ: usize = 32 * 1024;
+
+/// The stretch over which the smallest data rate is measured.
+const RATE_WINDOW: Duration = Duration::from_secs(30);
+
+/// How a session ended, for the log.
+type Ending = Result<&'static str, io::Error>;
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    client: IpAddr,
+    shared: Arc<Shared>,
+    drain: Drain,
+    server: Server,
+    incoming: Option<Incoming>,
+    /// Replies that wait to leave in one write.
+    replies: Vec<u8>,
+    session_ends: Instant,
+    rate: RateWatch,
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream, client: IpAddr, shared: Arc<Shared>, drain: Drain) -> Self {
+        let session_ends = Instant::now() + shared.config.session_timeout;
+        let server = Server::new(Arc::clone(&shared.rules));
+        let rate = RateWatch::new(shared.config.min_data_rate);
+        Self {
+            stream,
+            client,
+            shared,
+            drain,
+            server,
+            incoming: None,
+            replies: Vec::new(),
+            session_ends,
+            rate,
+        }
+    }
+
+    pub async fn run(mut self) {
+        tracing::debug!(client = %self.client, "session begun");
+        match self.session().await {
+            Ok(ending) => tracing::debug!(client = %self.client, ending, "session ended"),
+            Err(error) => tracing::debug!(client = %self.client, %error, "session broken"),
+        }
+    }
+
+    async fn session(&mut self) -> Ending {
+        self.server.greeting().write_to(&mut self.replies);
+        let mut buffer = Vec::new();
+        let mut data = Vec::new();
+        loop {
+            self.flush().await?;
+            let length = match self.read(&mut buffer).await? {
+                Read::Octets(length) => length,
+                Read::Ended(ending) => return Ok(ending),
+                Read::Stop(reply, ending) => return self.close(&reply, ending).await,
+            };
+            let mut input = &buffer[..length];
+            while let Some(step) = self.advance(&mut input, &mut data) {
+                if let Some(ending) = self.carry_out(step, &mut data).await? {
+                    return Ok(ending);
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, input: &mut &[u8], data: &mut Vec<u8>) -> Option<Step> {
+        let shared = &self.shared;
+        match self.server.advance(input, data, || shared.admission()) {
+            Step::NeedInput => None,
+            step => Some(step),
+        }
+    }
+
+    async fn carry_out(
+        &mut self,
+        step: Step,
+        data: &mut Vec<u8>,
+    ) -> io::Result<Option<&'static str>> {
+        match step {
+            Step::NeedInput => {}
+            Step::Reply(reply) => self.reply(&reply),
+            Step::Close(reply) => return self.close(&reply, "closed").await.map(Some),
+            Step::BeginMailData(envelope) => {
+                let hello = self.server.hello();
+                let incoming = Incoming::begin(&self.shared, self.client, hello, envelope);
+                self.incoming = Some(incoming);
+                self.rate.begin();
+                self.reply(&Server::start_mail_input());
+            }
+            Step::MailData => self.take_data(data).await,
+            Step::EndOfMailData => {
+                self.take_data(data).await;
+                if let Some(incoming) = self.incoming.take() {
+                    let reply = incoming.finish(&self.shared).await;
+                    self.reply(&reply);
+                }
+            }
+            Step::RefusedMailData(reply) => {
+                data.clear();
+                self.incoming = None;
+                self.reply(&reply);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn take_data(&mut self, data: &mut Vec<u8>) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.push(data).await;
+        }
+        data.clear();
+    }
+
+    /// Queues a reply. A refusal is worth a line: it is how an operator learns why a device
+    /// cannot send.
+    fn reply(&mut self, reply: &Reply) {
+        if reply.code().value() >= 400 {
+            tracing::info!(client = %self.client, hello = self.server.hello().name(), %reply, "client refused");
+        }
+        reply.write_to(&mut self.replies);
+    }
+
+    async fn close(&mut self, reply: &Reply, ending: &'static str) -> Ending {
+        self.reply(reply);
+        self.flush().await?;
+        self.stream.shutdown().await?;
+        Ok(ending)
+    }
+
+    /// One write for all replies that wait.
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        let write = self.stream.write_all(&self.replies);
+        timeout(self.shared.config.command_timeout, write)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.replies.clear();
+        Ok(())
+    }
+
+    async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<Read> {
+        let receiving = self.server.is_receiving();
+        let wanted = if receiving { DATA_READ } else { COMMAND_READ };
+        if buffer.len() != wanted {
+            // Also gives the larger buffer back: an idle connection shall be cheap.
+            *buffer = vec![0; wanted];
+        }
+        let config = &self.shared.config;
+        let patience = if receiving { config.data_timeout } else { config.command_timeout };
+        let deadline = self.session_ends.min(Instant::now() + patience);
+        let idle = self.server.is_idle();
+        let read = tokio::select! {
+            biased; // what the client has already sent comes before the drain
+            read = timeout_at(deadline, self.stream.read(buffer)) => read,
+            () = self.drain.signaled(), if idle => {
+                let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
+                return Ok(Read::Stop(reply, "drained"));
+            }
+        };
+        match read {
+            Err(_) => {
+                let reply = Reply::new(421, (4, 4, 2), "timeout; closing connection");
+                Ok(Read::Stop(reply, "timeout"))
+            }
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(0)) => Ok(Read::Ended(if idle { "disconnected" } else { "disconnected midway" })),
+            Ok(Ok(length)) if receiving && !self.rate.is_enough(length) => {
+                let reply = Reply::new(
+                    421,
+                    (4, 4, 2),
+                    "mail data comes too slowly (listener.min_data_rate)",
+                );
+                Ok(Read::Stop(reply, "too slow"))
+            }
+            Ok(Ok(length)) => Ok(Read::Octets(length)),
+        }
+    }
+}
+
+enum Read {
+    Octets(usize),
+    Ended(&'static str),
+    Stop(Reply, &'static str),
+}
+
+/// Watches that mail data keeps to the smallest rate.
+struct RateWatch {
+    octets_per_second: u64,
+    since: Instant,
+    octets: u64,
+}
+
+impl RateWatch {
+    fn new(octets_per_second: u64) -> Self {
+        Self { octets_per_second, since: Instant::now(), octets: 0 }
+    }
+
+    fn begin(&mut self) {
+        self.since = Instant::now();
+        self.octets = 0;
+    }
+
+    /// Counts octets; false once a whole window brought too few.
+    fn is_enough(&mut self, length: usize) -> bool {
+        self.octets += length as u64;
+        if self.since.elapsed() < RATE_WINDOW {
+            return true;
+        }
+        let enough = self.octets >= self.octets_per_second * RATE_WINDOW.as_secs();
+        self.begin();
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_trickles_is_found_out_after_half_a_minute() {
+        let mut rate = RateWatch::new(64);
+        for _ in 0..29 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(rate.is_enough(1));
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!rate.is_enough(1));
+
+        rate.begin();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert!(rate.is_enough(64 * 30));
+    }
+}

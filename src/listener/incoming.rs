@@ -1,0 +1,126 @@
+//! One message on its way from the socket to the store.
+
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::connection::Shared;
+use crate::{
+    mail::{
+        header::{HeaderEditor, Repair},
+        trace::{MAX_RECEIVED_FIELDS, Received},
+    },
+    smtp::{envelope::Envelope, path::ReversePath, reply::Reply, session::Hello},
+    store::{Arrival, Draft, StoreError},
+    telemetry::events::MessageAccepted,
+};
+
+/// A draft being filled: our trace field, the edited header section, the body.
+pub(super) struct Incoming {
+    envelope: Box<Envelope>,
+    client: String,
+    hello: String,
+    draft: Draft,
+    /// What goes to the draft next; reused from chunk to chunk.
+    edited: Vec<u8>,
+    editor: HeaderEditor,
+    /// The draft cannot be stored; the rest of the mail data is read and dropped.
+    fault: Option<StoreError>,
+    begun: Instant,
+}
+
+impl Incoming {
+    /// Begins a draft with our Received field on top.
+    pub fn begin(shared: &Shared, client: IpAddr, hello: &Hello, envelope: Box<Envelope>) -> Self {
+        let draft = shared.store.draft();
+        let date = shared.clock.now().rfc5322();
+        let received = Received {
+            client_name: hello.name(),
+            client_address: Some(client),
+            hostname: &shared.config.hostname,
+            protocol: hello.protocol(envelope.parameters.smtputf8),
+            id: draft.id(),
+            date: &date,
+        };
+        let edited = received.field().into_bytes();
+        let from = match &envelope.reverse_path {
+            ReversePath::Address(address) => address.to_string(),
+            ReversePath::Null => shared.config.fallback_from.clone(),
+        };
+        let message_id = format!("<{}@{}>", draft.id(), shared.config.hostname);
+        let editor = HeaderEditor::new(Repair { from: Some(from), date, message_id });
+        Self {
+            envelope,
+            client: client.to_string(),
+            hello: hello.name().to_owned(),
+            draft,
+            edited,
+            editor,
+            fault: None,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Takes decoded mail data.
+    pub async fn push(&mut self, data: &[u8]) {
+        if self.fault.is_some() {
+            return;
+        }
+        let appended = if self.editor.is_in_body() && self.edited.is_empty() {
+            self.draft.append(data).await
+        } else {
+            self.editor.push(data, &mut self.edited);
+            let appended = self.draft.append(&self.edited).await;
+            self.edited.clear();
+            appended
+        };
+        self.fault = appended.err();
+    }
+
+    /// Commits the message and says what the client hears. 250 stands in one place: behind a
+    /// receipt.
+    pub async fn finish(mut self, shared: &Shared) -> Reply {
+        let facts = self.editor.finish(&mut self.edited);
+        if facts.received > MAX_RECEIVED_FIELDS {
+            return Reply::new(554, (5, 4, 6), "too many Received fields: the mail goes in a loop");
+        }
+        if let Some(fault) = self.fault {
+            return refused(&fault);
+        }
+        if let Err(fault) = self.draft.append(&self.edited).await {
+            return refused(&fault);
+        }
+        let size = self.draft.size();
+        let reverse_path = self.envelope.reverse_path.clone();
+        let recipients = self.envelope.recipients.len();
+        let arrival = Arrival {
+            envelope: *self.envelope,
+            time: shared.clock.now(),
+            client: self.client.clone(),
+            hello: self.hello.clone(),
+            message_id: facts.message_id.clone(),
+        };
+        match shared.store.accept(self.draft, arrival).await {
+            Err(fault) => refused(&fault),
+            Ok(receipt) => {
+                MessageAccepted {
+                    id: receipt.id(),
+                    client: &self.client,
+                    hello: &self.hello,
+                    reverse_path: &reverse_path,
+                    recipients,
+                    size,
+                    message_id: &facts.message_id,
+                    took: self.begun.elapsed(),
+                }
+                .emit();
+                Reply::new(250, (2, 0, 0), format!("queued as {}", receipt.id()))
+            }
+        }
+    }
+}
+
+fn refused(fault: &StoreError) -> Reply {
+    tracing::error!(error = %fault, "message not stored");
+    fault.reply()
+}
