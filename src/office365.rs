@@ -1,1 +1,3 @@
 //! Microsoft's side as data, no IO: the clouds and the catalogue of errors with their cures.
+
+pub mod entra;
