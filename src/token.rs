@@ -1,8 +1,47 @@
 //! Access tokens (RFC 6749 section 4.4, client credentials grant), always fresh.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod access;
+mod answer;
+mod endpoint;
+mod error;
+mod http;
+mod secret;
+mod text;
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
+
+pub use self::{
+    access::{AccessToken, LEAST_TIME_LEFT},
+    error::{Refusal, SecretFault, Stage, TokenError},
+};
+use crate::clock::Clock;
+
+/// Asks once and starts no task: for commands that check the set-up.
+///
+/// # Errors
+/// [`TokenError`] when no token could be had; its [`TokenError::advice`] says what to do.
+pub async fn fetch(config: Config, clock: Clock) -> Result<AccessToken, TokenError> {
+    let asked_at = clock.now();
+    let fetched = endpoint::Endpoint::new(config, clock).fetch().await?;
+    Ok(AccessToken::new(fetched.token, clock.now(), asked_at + fetched.lifetime))
+}
+
+/// Where tokens come from.
+trait Source: Send + Sync + 'static {
+    /// Asks once. It ends by itself within the time limit of a request.
+    fn fetch(&self) -> impl Future<Output = Result<Fetched, TokenError>> + Send;
+}
+
+/// What a source brought.
+#[derive(Debug)]
+struct Fetched {
+    token: SecretString,
+    lifetime: Duration,
+    /// When the issuer would like to be asked again.
+    refresh_in: Option<Duration>,
+}
 
 /// What a token task needs to know; all values are checked.
 #[derive(Debug, Clone)]

@@ -1,0 +1,211 @@
+//! The token endpoint: the client credentials grant (RFC 6749 section 4.4) over HTTPS, and what
+//! its answers mean.
+
+use std::time::Duration;
+
+use jiff::fmt::rfc2822;
+use oauth2::{
+    AuthType, Client, ClientId, ClientSecret, ErrorResponse, RequestTokenError, Scope,
+    StandardRevocableToken, TokenResponse, TokenUrl,
+    basic::{BasicRevocationErrorResponse, BasicTokenIntrospectionResponse},
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    Config, Credential, Fetched, Source, TokenError,
+    answer::{EntraError, EntraToken},
+    error::Refusal,
+    http::{Answer, Http},
+    text,
+};
+use crate::clock::{Clock, UnixMillis};
+
+/// Asks the token endpoint of one [`Config`].
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    config: Config,
+    clock: Clock,
+    /// `None` if the configured address is none.
+    target: Result<(TokenUrl, Http), String>,
+}
+
+type Entra = Client<
+    EntraError,
+    EntraToken,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+>;
+
+impl Endpoint {
+    pub(super) fn new(config: Config, clock: Clock) -> Self {
+        let target = target(&config);
+        Self { config, clock, target }
+    }
+
+    async fn ask(&self, url: &TokenUrl, http: &Http) -> Result<Fetched, TokenError> {
+        let Credential::ClientSecret(source) = &self.config.credential;
+        let secret = source.read().await?;
+        let client: Entra = Client::new(ClientId::new(self.config.client_id.clone()));
+        let client = client
+            .set_token_uri(url.clone())
+            .set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()))
+            .set_auth_type(AuthType::RequestBody);
+        let exchange = http.exchange();
+        let outcome = client
+            .exchange_client_credentials()
+            .add_scope(Scope::new(self.config.scope.clone()))
+            .request_async(&exchange)
+            .await;
+        match (outcome, exchange.into_answer()) {
+            (Ok(token), Some(answer)) => usable(&token, answer.status),
+            (Err(error), Some(answer)) => Err(judge(error, &answer, &secret, self.clock.now())),
+            (Err(RequestTokenError::Request(error)), None) => Err(error),
+            (outcome, None) => Err(TokenError::Address {
+                url: url.to_string(),
+                reason: outcome.err().map(|error| error.to_string()).unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+impl Source for Endpoint {
+    async fn fetch(&self) -> Result<Fetched, TokenError> {
+        let (url, http) = self.target.as_ref().map_err(|reason| TokenError::Address {
+            url: self.config.token_url.clone(),
+            reason: reason.clone(),
+        })?;
+        let after = self.config.request_timeout;
+        tokio::time::timeout(after, self.ask(url, http))
+            .await
+            .unwrap_or_else(|_| Err(TokenError::Timeout { host: http.host().to_owned(), after }))
+    }
+}
+
+fn target(config: &Config) -> Result<(TokenUrl, Http), String> {
+    let url = TokenUrl::new(config.token_url.clone()).map_err(|error| error.to_string())?;
+    if url.url().scheme() != "https" {
+        return Err("it does not start with https://".into());
+    }
+    let host = url.url().host_str().ok_or("it names no host")?.to_owned();
+    // Half of the time, so that an address that swallows packets shows as that.
+    let http = Http::new(&config.tls, host, config.request_timeout / 2);
+    Ok((url, http))
+}
+
+/// A token that XOAUTH2 can carry and that lives long enough to be used.
+fn usable(token: &EntraToken, status: u16) -> Result<Fetched, TokenError> {
+    let secret = token.access_token().secret();
+    // RFC 6750 section 2.1; XOAUTH2 separates its parts by an octet below these.
+    if secret.is_empty() || !secret.bytes().all(|octet| octet.is_ascii_graphic()) {
+        let detail = "the access token is empty or holds odd characters".into();
+        return Err(TokenError::Malformed { status, detail });
+    }
+    let lifetime = token.expires_in().unwrap_or(USUAL_LIFETIME).min(LONGEST_LIFETIME);
+    if lifetime <= super::LEAST_TIME_LEFT {
+        let detail = format!("the access token expires after {} s", lifetime.as_secs());
+        return Err(TokenError::Malformed { status, detail });
+    }
+    Ok(Fetched {
+        token: SecretString::from(secret.as_str()),
+        lifetime,
+        refresh_in: token.refresh_in(),
+    })
+}
+
+/// What an answer without a token means.
+fn judge(
+    error: RequestTokenError<TokenError, EntraError>,
+    answer: &Answer,
+    secret: &SecretString,
+    now: UnixMillis,
+) -> TokenError {
+    let status = answer.status;
+    let retry_after = answer
+        .headers
+        .get(hyper::header::RETRY_AFTER)
+        .and_then(|value| parse_retry_after(value.to_str().ok()?, now));
+    let refusal = match &error {
+        RequestTokenError::ServerResponse(entra) => {
+            Some(Box::new(entra.refusal(status, retry_after, secret.expose_secret())))
+        }
+        _ => None,
+    };
+    if status == 429 || (status >= 500 && retry_after.is_some()) {
+        return TokenError::Throttled { status, retry_after, refusal };
+    }
+    match (refusal, error) {
+        (Some(refusal), _) => TokenError::Refused(refusal),
+        (None, RequestTokenError::Request(error)) => error,
+        (None, RequestTokenError::Parse(error, _)) => unreadable(answer, Some(&error), secret),
+        (None, _) => unreadable(answer, None, secret),
+    }
+}
+
+/// A body in JSON may hold a token, and so is not shown.
+fn unreadable(
+    answer: &Answer,
+    error: Option<&serde_path_to_error::Error<serde_json::Error>>,
+    secret: &SecretString,
+) -> TokenError {
+    let status = answer.status;
+    let body = String::from_utf8_lossy(&answer.body);
+    if !body.trim_start().starts_with(['{', '[', '"']) {
+        let body = text::without(&text::one_line(&body, 1000), secret.expose_secret());
+        return TokenError::NotJson { status, body: text::one_line(&body, 120) };
+    }
+    let detail = match error.map(|error| (error.path().to_string(), error.inner().classify())) {
+        None => "its Content-Type is not application/json".into(),
+        Some((_, serde_json::error::Category::Syntax | serde_json::error::Category::Eof)) => {
+            "the JSON is broken".into()
+        }
+        Some((path, _)) if path == "." => "a member that RFC 6749 requires is missing".into(),
+        Some((path, _)) => {
+            format!("the member {} is not as it should be", text::one_line(&path, 60))
+        }
+    };
+    TokenError::Malformed { status, detail }
+}
+
+/// Retry-After in either form (RFC 9110 section 10.2.3), at most an hour.
+fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
+    let value = value.trim();
+    let wait = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = HTTP_DATE.parse_timestamp(value).ok()?;
+            UnixMillis(date.as_millisecond()).since(now)
+        }
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+impl EntraError {
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, secret: &str) -> Refusal {
+        let clean = |text: &str, limit| text::one_line(&text::without(text, secret), limit);
+        let id = |text: &Option<String>| text.as_deref().map(|text| clean(text, 64));
+        Refusal {
+            error: clean(&self.error, 64),
+            status,
+            codes: self.error_codes.clone(),
+            suberror: id(&self.suberror),
+            description: text::description(&text::without(&self.error_description, secret), 500),
+            trace_id: id(&self.trace_id),
+            correlation_id: id(&self.correlation_id),
+            timestamp: id(&self.timestamp),
+            retry_after,
+        }
+    }
+}
+
+impl ErrorResponse for EntraError {}
+
+const HTTP_DATE: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// The shortest of the lifetimes that Entra ID gives by default.
+const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+/// Beyond the 28 hours that continuous access evaluation reaches; keeps sums in range.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+#[cfg(test)]
+mod tests;
