@@ -1,10 +1,18 @@
 //! Access tokens (RFC 6749 section 4.4, client credentials grant), always fresh.
+//!
+//! One task per credential asks for tokens and publishes them; delivery and the status pages
+//! read through a [`TokenHandle`]. A failure keeps the old token, which stays good until it
+//! expires, and says what to do in [`TokenState::last_error`].
 
 mod access;
 mod answer;
 mod endpoint;
 mod error;
+mod events;
+mod handle;
 mod http;
+mod refresher;
+mod schedule;
 mod secret;
 mod text;
 
@@ -15,8 +23,19 @@ use secrecy::SecretString;
 pub use self::{
     access::{AccessToken, LEAST_TIME_LEFT},
     error::{Refusal, SecretFault, Stage, TokenError},
+    handle::{FailedRefresh, TokenHandle, TokenState},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, drain::Drain};
+
+/// Starts the token task for one credential; it ends with the drain.
+pub fn spawn(config: Config, clock: Clock, drain: &Drain) -> TokenHandle {
+    let events = events::Events::new(&config);
+    let (handle, shared) = TokenHandle::new(clock);
+    let endpoint = endpoint::Endpoint::new(config, clock);
+    let task = refresher::Refresher::new(endpoint, clock, shared, events);
+    drain.spawn(task.run(drain.clone()));
+    handle
+}
 
 /// Asks once and starts no task: for commands that check the set-up.
 ///

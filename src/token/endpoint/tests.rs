@@ -368,3 +368,24 @@ async fn a_secret_file_is_read_for_each_request() {
         assert!(body.split('&').any(|pair| pair == format!("client_secret={secret}")), "{body}");
     }
 }
+
+#[tokio::test]
+async fn the_whole_task_runs_over_a_real_socket() {
+    let server = Server::start([json(400, EXPIRED)]).await;
+    let drain = crate::drain::Drain::new();
+    let config = server.config(SecretSource::Value("s3cr+t&s3cr+t".into()));
+    let mut handle = crate::token::spawn(config, Clock::system(), &drain);
+    handle.changed().await;
+    let failed = handle.snapshot().last_error.unwrap();
+    assert!(failed.advice.contains("App registrations > 58d827e0"), "{}", failed.advice);
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+
+    let server = Server::start([json(200, TOKEN), json(200, TOKEN)]).await;
+    let config = server.config(SecretSource::Value("s3cr+t&s3cr+t".into()));
+    let token = crate::token::fetch(config.clone(), Clock::system()).await.unwrap();
+    assert_eq!(token.expires_at().since(token.obtained_at()).as_secs() / 10, 359);
+    let drain = crate::drain::Drain::new();
+    let handle = crate::token::spawn(config, Clock::system(), &drain);
+    assert_eq!(handle.valid().await.secret(), "eyJ0.x.y");
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+}
