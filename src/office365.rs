@@ -1,3 +1,4 @@
 //! Microsoft's side as data, no IO: the clouds and the catalogue of errors with their cures.
 
+pub mod clouds;
 pub mod entra;
