@@ -1,1 +1,144 @@
-//! To come.
+//! Configuration: the only reader of the file and of the environment. It merges what is set,
+//! checks every key, and builds the checked settings that each part declares for itself.
+//!
+//! Sources, the later ones winning: defaults, variables of other tools (`AZURE_TENANT_ID` and
+//! the like), the file, our variables `O365_RELAY__SECTION__KEY`, `--set section.key=value`.
+//! An empty variable counts as unset. All faults are found in one go, and no message, `Debug`
+//! output or listing holds a secret.
+
+mod check;
+mod fault;
+mod file;
+mod keys;
+mod kinds;
+mod layers;
+mod render;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod text;
+mod variables;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use fault::{Fault, Faults};
+pub use render::example;
+
+use crate::{delivery, http, listener, office365::clouds::Cloud, queue, store, telemetry, token};
+
+/// The file that is read when no other is named. It need not exist.
+pub const DEFAULT_FILE: &str = "/etc/o365-relay/config.toml";
+
+/// Where settings come from.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The file that was asked for (`--config`); it must exist. `None` reads the one that
+    /// `O365_RELAY_CONFIG` names, else [`DEFAULT_FILE`].
+    pub file: Option<PathBuf>,
+    /// The variables of the environment, all of them.
+    pub environment: BTreeMap<String, String>,
+    /// `section.key=value`, as given with `--set`.
+    pub set: Vec<String>,
+}
+
+impl Sources {
+    /// The sources of this process. Variables that are not UTF-8 are left out unless they are
+    /// ours; those are kept with U+FFFD in them, which [`load`] reports.
+    #[must_use]
+    pub fn from_process(file: Option<PathBuf>, set: Vec<String>) -> Self {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                let name = name.to_string_lossy().into_owned();
+                match value.into_string() {
+                    Ok(value) => Some((name, value)),
+                    Err(value) if name.starts_with("O365_RELAY") => {
+                        Some((name, value.to_string_lossy().into_owned()))
+                    }
+                    Err(_) => None,
+                }
+            })
+            .collect();
+        Self { file, environment, set }
+    }
+
+    /// A variable that is set and not empty.
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// Names only: a value may be a secret.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The SMTP server.
+    pub listener: listener::Config,
+    /// The durable queue.
+    pub store: store::Config,
+    /// Access tokens.
+    pub token: token::Config,
+    /// The SMTP client.
+    pub delivery: delivery::Config,
+    /// The schedule.
+    pub queue: queue::Config,
+    /// Health and status.
+    pub http: http::Config,
+    /// The log.
+    pub telemetry: telemetry::Config,
+    /// How long running transactions may take to finish at shutdown.
+    pub shutdown_grace: Duration,
+    /// Whose presets were taken; set-up and diagnosis ask that cloud.
+    pub cloud: Cloud,
+    /// What is allowed and yet looks wrong; to be logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// One key and the value that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// `section.key`
+    pub key: String,
+    /// The value as TOML has it; `********` for a secret, `(not set)` for none.
+    pub value: String,
+    /// `file:line`, `environment variable NAME`, `--set`, or `default`, with its reason after a
+    /// comma where there is one.
+    pub origin: String,
+}
+
+/// Reads, merges and checks all sources. Files with secrets are looked into, so that a wrong
+/// path or mode shows now, but their content is not kept.
+///
+/// # Errors
+/// Every fault there is.
+pub fn load(sources: &Sources) -> Result<Config, Faults> {
+    load_or(sources, Path::new(DEFAULT_FILE)).map(|(config, _)| config)
+}
+
+/// Every key with the value that holds and its origin, in the order of [`example`]. Secrets are
+/// masked.
+///
+/// # Errors
+/// Every fault there is, as [`load`] has them.
+pub fn show(sources: &Sources) -> Result<Vec<Setting>, Faults> {
+    load_or(sources, Path::new(DEFAULT_FILE)).map(|(_, settings)| render::rows(&settings))
+}
+
+fn load_or(sources: &Sources, default_file: &Path) -> Result<(Config, layers::Settings), Faults> {
+    let mut faults = Faults::default();
+    let settings = layers::gather(sources, default_file, &mut faults);
+    match check::check(&settings, &mut faults) {
+        Some(config) => Ok((config, settings)),
+        None => Err(faults),
+    }
+}

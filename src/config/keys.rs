@@ -1,0 +1,170 @@
+//! The table of keys, the one source of truth: what there is, what it defaults to, how it is
+//! read and what it means. Checks, `config show`, `config example`, spelling hints and the
+//! reference all come from it.
+
+pub(super) mod daemon;
+pub(super) mod listener;
+pub(super) mod office365;
+
+use config::ValueKind;
+
+use super::kinds::Parsed;
+
+/// One key and how its value is read.
+pub(super) struct Key<T: 'static> {
+    pub(super) spec: Spec,
+    parse: fn(&ValueKind) -> Parsed<T>,
+}
+
+/// What there is to know about a key apart from its type.
+#[derive(Debug)]
+pub(super) struct Spec {
+    /// The section it stands in.
+    pub(super) section: &'static str,
+    /// Its name in that section.
+    pub(super) name: &'static str,
+    /// What holds when it is not set.
+    pub(super) default: Default,
+    /// Whether its value must never be shown.
+    pub(super) secret: bool,
+    /// A variable that is read when the key is set nowhere else.
+    pub(super) fallback: Option<&'static str>,
+    /// Its meaning, with the unit.
+    pub(super) doc: &'static str,
+}
+
+/// What holds when a key is not set.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Default {
+    /// This text.
+    Text(&'static str),
+    /// This number.
+    Count(u64),
+    /// This list.
+    List(&'static [&'static str]),
+    /// Found out at start; `sample` is a likely value, `from` says where it comes from.
+    Computed { sample: &'static str, from: &'static str },
+    /// Nothing; `sample` shows how it could be set.
+    Nothing { sample: &'static str },
+    /// Nothing: it must be set, to something like `sample`.
+    Required { sample: &'static str },
+}
+
+impl<T> Key<T> {
+    /// A key with its default, its meaning and the way its value is read.
+    const fn new(
+        section: &'static str,
+        name: &'static str,
+        default: Default,
+        doc: &'static str,
+        parse: fn(&ValueKind) -> Parsed<T>,
+    ) -> Self {
+        let spec = Spec { section, name, default, secret: false, fallback: None, doc };
+        Self { spec, parse }
+    }
+
+    /// Also reads the variable `name`, which other tools set.
+    const fn or_variable(mut self, name: &'static str) -> Self {
+        self.spec.fallback = Some(name);
+        self
+    }
+
+    /// Never shows its value.
+    const fn secret(mut self) -> Self {
+        self.spec.secret = true;
+        self
+    }
+
+    /// Reads a value.
+    pub(super) fn parse(&self, value: &ValueKind) -> Parsed<T> {
+        (self.parse)(value)
+    }
+}
+
+/// A key of any type.
+pub(super) trait AnyKey: Sync {
+    fn spec(&self) -> &Spec;
+    /// Whether `value` can be read, and if not, why.
+    fn check(&self, value: &ValueKind) -> Parsed<()>;
+}
+
+impl<T> AnyKey for Key<T> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn check(&self, value: &ValueKind) -> Parsed<()> {
+        self.parse(value).map(drop)
+    }
+}
+
+impl Spec {
+    /// `section.name`
+    pub(super) fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The variable that sets it.
+    pub(super) fn variable(&self) -> String {
+        format!("O365_RELAY__{}__{}", self.section, self.name).to_uppercase()
+    }
+}
+
+impl Default {
+    /// The value, if it is known beforehand.
+    pub(super) fn value(self) -> Option<ValueKind> {
+        match self {
+            Self::Text(text) => Some(text.into()),
+            Self::Count(number) => Some(number.into()),
+            Self::List(items) => Some(items.to_vec().into()),
+            Self::Computed { .. } | Self::Nothing { .. } | Self::Required { .. } => None,
+        }
+    }
+}
+
+/// Every section in the order of the example, with a line on what it is about.
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("office365", "The tenant, the application and the mailbox that mail is relayed through."),
+    ("sender", "Whose mail is taken."),
+    ("listener", "The SMTP server that applications send to."),
+    ("queue", "Where accepted mail waits, and for how long."),
+    ("http", "Health, metrics and status."),
+    ("log", "The log."),
+    ("daemon", "The process."),
+];
+
+/// Every key, in the order of the example.
+pub(super) fn table() -> impl Iterator<Item = &'static dyn AnyKey> {
+    [office365::KEYS, listener::KEYS, daemon::KEYS].into_iter().flatten().copied()
+}
+
+/// The key `section.name`.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Spec> {
+    table().map(AnyKey::spec).find(|spec| spec.section == section && spec.name == name)
+}
+
+/// Whether a later version is going to have the key; `name` is empty for the section itself.
+pub(super) fn is_later(section: &str, name: &str) -> bool {
+    LATER
+        .iter()
+        .any(|(later, names)| *later == section && (names.is_empty() || names.contains(&name)))
+}
+
+/// Keys that are planned and documented; no name means the whole section.
+const LATER: &[(&str, &[&str])] = &[
+    (
+        "office365",
+        &[
+            "certificate_file",
+            "private_key_file",
+            "federated_token_file",
+            "managed_identity",
+            "client_secret_expires",
+        ],
+    ),
+    ("sender", &["rewrite", "map"]),
+    ("listener", &["auth", "users", "tls", "certificate_file", "private_key_file"]),
+    ("queue", &["mode", "on_uncertain"]),
+    ("route", &[]),
+    ("notices", &[]),
+];

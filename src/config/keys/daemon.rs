@@ -1,0 +1,107 @@
+//! `[queue]`, `[http]`, `[log]` and `[daemon]`: the process and what it keeps.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use config::ValueKind;
+
+use super::{
+    AnyKey,
+    Default::{Count, Text},
+    Key,
+};
+use crate::{
+    config::kinds::{self, Mismatch},
+    telemetry::Format,
+};
+
+const QUEUE: &str = "queue";
+
+pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
+    &QUEUE_DIRECTORY,
+    &GIVE_UP_AFTER,
+    &MIN_FREE_BYTES,
+    &MAX_MESSAGES,
+    &HISTORY_KEEP,
+    &HTTP_ADDRESS,
+    &LOG_FORMAT,
+    &LOG_LEVEL,
+    &SHUTDOWN_GRACE,
+];
+
+pub(in crate::config) static QUEUE_DIRECTORY: Key<PathBuf> = Key::new(
+    QUEUE,
+    "directory",
+    Text("/var/lib/o365-relay"),
+    "The directory of the queue, for one daemon alone, on a local disk.",
+    kinds::path,
+);
+
+pub(in crate::config) static GIVE_UP_AFTER: Key<Duration> = Key::new(
+    QUEUE,
+    "give_up_after",
+    Text("5d"),
+    "How long a message is tried before its sender gets a notice of failure.",
+    |value| kinds::duration(value, "1m", "30d"),
+);
+
+pub(in crate::config) static MIN_FREE_BYTES: Key<u64> = Key::new(
+    QUEUE,
+    "min_free_bytes",
+    Text("256MiB"),
+    "Free disk space below which no mail is taken, in octets or with a unit.",
+    |value| kinds::size(value, "0B", "1PiB"),
+);
+
+pub(in crate::config) static MAX_MESSAGES: Key<u64> = Key::new(
+    QUEUE,
+    "max_messages",
+    Count(1_000_000),
+    "Messages in the queue above which no mail is taken.",
+    |value| kinds::count(value, 1..=1_000_000_000),
+);
+
+pub(in crate::config) static HISTORY_KEEP: Key<Duration> = Key::new(
+    QUEUE,
+    "history_keep",
+    Text("30d"),
+    "How long the record of a relayed or failed message is kept.",
+    |value| kinds::duration(value, "1h", "3650d"),
+);
+
+pub(in crate::config) static HTTP_ADDRESS: Key<Option<SocketAddr>> = Key::new(
+    "http",
+    "address",
+    Text("127.0.0.1:9587"),
+    "Where /healthz, /readyz, /metrics and /status are served, or \"off\".",
+    kinds::address_or_off,
+);
+
+pub(in crate::config) static LOG_FORMAT: Key<Format> = Key::new(
+    "log",
+    "format",
+    Text("text"),
+    "\"text\" for people, \"json\" for programs.",
+    |value| {
+        if matches!(value, ValueKind::String(text) if text.trim() == "journald") {
+            return Err(Mismatch::later("journald"));
+        }
+        kinds::choice(value, &[("text", Format::Text), ("json", Format::Json)])
+    },
+);
+
+pub(in crate::config) static LOG_LEVEL: Key<String> = Key::new(
+    "log",
+    "level",
+    Text("info"),
+    "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"; also for a part alone, such as \
+     \"info,o365_relay::delivery=debug\".",
+    kinds::log_filter,
+);
+
+pub(in crate::config) static SHUTDOWN_GRACE: Key<Duration> = Key::new(
+    "daemon",
+    "shutdown_grace",
+    Text("20s"),
+    "How long running transactions may take to finish at shutdown.",
+    |value| kinds::duration(value, "0s", "1h"),
+);

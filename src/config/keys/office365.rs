@@ -1,0 +1,215 @@
+//! `[office365]` and `[sender]`: who we are upstream, and for whom.
+
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+use super::{
+    AnyKey,
+    Default::{Computed, Count, List, Nothing, Required, Text},
+    Key,
+};
+use crate::{
+    config::kinds, delivery::NullSender, office365::clouds::Cloud, smtp::path::SenderPattern,
+};
+
+const OFFICE365: &str = "office365";
+const CLOUD_PRESET: &str = "the preset of `cloud`";
+
+pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
+    &TENANT_ID,
+    &CLIENT_ID,
+    &CLIENT_SECRET_FILE,
+    &CLIENT_SECRET,
+    &MAILBOX,
+    &CLOUD,
+    &LOGIN_URL,
+    &SCOPE,
+    &SMTP_HOST,
+    &SMTP_PORT,
+    &CA_FILE,
+    &MAX_CONNECTIONS,
+    &MESSAGES_PER_MINUTE,
+    &PACE,
+    &MAX_MESSAGES_PER_CONNECTION,
+    &IDLE_CLOSE,
+    &EHLO_NAME,
+    &NULL_SENDER,
+    &TOKEN_TIMEOUT,
+    &SENDER_ALLOW,
+];
+
+pub(in crate::config) static TENANT_ID: Key<String> = Key::new(
+    OFFICE365,
+    "tenant_id",
+    Required { sample: "contoso.onmicrosoft.com" },
+    "The tenant: its Directory (tenant) ID, or one of its domains.",
+    kinds::tenant,
+)
+.or_variable("AZURE_TENANT_ID");
+
+pub(in crate::config) static CLIENT_ID: Key<String> = Key::new(
+    OFFICE365,
+    "client_id",
+    Required { sample: "58d827e0-c69c-401f-8deb-b1224d129dc8" },
+    "The Application (client) ID of the app registration.",
+    kinds::guid,
+)
+.or_variable("AZURE_CLIENT_ID");
+
+pub(in crate::config) static CLIENT_SECRET_FILE: Key<PathBuf> = Key::new(
+    OFFICE365,
+    "client_secret_file",
+    Required { sample: "/etc/o365-relay/client_secret" },
+    "The file with the client secret; read for each token, so a new secret needs no restart. \
+     Without it, `client_secret` in $CREDENTIALS_DIRECTORY is read.",
+    kinds::path,
+);
+
+pub(in crate::config) static CLIENT_SECRET: Key<SecretString> = Key::new(
+    OFFICE365,
+    "client_secret",
+    Nothing { sample: "********" },
+    "The client secret itself (its Value, not its Secret ID), in place of the file.",
+    kinds::secret,
+)
+.or_variable("AZURE_CLIENT_SECRET")
+.secret();
+
+pub(in crate::config) static MAILBOX: Key<String> = Key::new(
+    OFFICE365,
+    "mailbox",
+    Required { sample: "relay@contoso.com" },
+    "The mailbox to log in as.",
+    kinds::mailbox,
+);
+
+pub(in crate::config) static CLOUD: Key<Cloud> = Key::new(
+    OFFICE365,
+    "cloud",
+    Text("global"),
+    "Microsoft's cloud: \"global\" (GCC too), \"gcc-high\", \"dod\", \"china\", or \"hve\" for \
+     High Volume Email. It sets the four keys below.",
+    |value| kinds::choice(value, &Cloud::ALL),
+);
+
+pub(in crate::config) static LOGIN_URL: Key<String> = Key::new(
+    OFFICE365,
+    "login_url",
+    Computed { sample: "https://login.microsoftonline.com", from: CLOUD_PRESET },
+    "Where tokens are issued.",
+    kinds::https_url,
+)
+.or_variable("AZURE_AUTHORITY_HOST");
+
+pub(in crate::config) static SCOPE: Key<String> = Key::new(
+    OFFICE365,
+    "scope",
+    Computed { sample: "https://outlook.office365.com/.default", from: CLOUD_PRESET },
+    "What a token is asked for.",
+    kinds::scope,
+);
+
+pub(in crate::config) static SMTP_HOST: Key<String> = Key::new(
+    OFFICE365,
+    "smtp_host",
+    Computed { sample: "smtp.office365.com", from: CLOUD_PRESET },
+    "The submission host; its certificate must match this name.",
+    kinds::host,
+);
+
+pub(in crate::config) static SMTP_PORT: Key<u16> = Key::new(
+    OFFICE365,
+    "smtp_port",
+    Computed { sample: "587", from: CLOUD_PRESET },
+    "The submission port, with STARTTLS.",
+    |value| kinds::count(value, 1..=65_535),
+);
+
+pub(in crate::config) static CA_FILE: Key<PathBuf> = Key::new(
+    OFFICE365,
+    "ca_file",
+    Nothing { sample: "/etc/ssl/corporate.pem" },
+    "CA certificates (PEM) to trust besides the system's, for login and SMTP.",
+    kinds::path,
+);
+
+pub(in crate::config) static MAX_CONNECTIONS: Key<usize> = Key::new(
+    OFFICE365,
+    "max_connections",
+    Count(2),
+    "Connections to the submission host at a time; Exchange Online takes 3 from a mailbox.",
+    |value| kinds::count(value, 1..=1_000),
+);
+
+pub(in crate::config) static MESSAGES_PER_MINUTE: Key<NonZeroU32> = Key::new(
+    OFFICE365,
+    "messages_per_minute",
+    Count(28),
+    "Messages a minute; Exchange Online takes 30 from a mailbox.",
+    |value| {
+        let count: u32 = kinds::count(value, 1..=1_000_000)?;
+        Ok(NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN))
+    },
+);
+
+/// Whether messages wait for their turn: `true` unless the pace is unlimited.
+pub(in crate::config) static PACE: Key<bool> = Key::new(
+    OFFICE365,
+    "pace",
+    Text("steady"),
+    "\"steady\" keeps to `messages_per_minute`; \"unlimited\" keeps to nothing (tests, other hosts).",
+    |value| kinds::choice(value, &[("steady", true), ("unlimited", false)]),
+);
+
+pub(in crate::config) static MAX_MESSAGES_PER_CONNECTION: Key<u32> = Key::new(
+    OFFICE365,
+    "max_messages_per_connection",
+    Count(50),
+    "Messages sent over one connection before it is closed.",
+    |value| kinds::count(value, 1..=1_000_000),
+);
+
+pub(in crate::config) static IDLE_CLOSE: Key<Duration> = Key::new(
+    OFFICE365,
+    "idle_close",
+    Text("30s"),
+    "How long a connection waits for the next message before it is closed.",
+    |value| kinds::duration(value, "1s", "1h"),
+);
+
+pub(in crate::config) static EHLO_NAME: Key<String> = Key::new(
+    OFFICE365,
+    "ehlo_name",
+    Computed {
+        sample: "relay.contoso.com",
+        from: "the host's name if it has a domain, else localhost.localdomain",
+    },
+    "The name given in EHLO.",
+    kinds::host_name,
+);
+
+pub(in crate::config) static NULL_SENDER: Key<NullSender> = Key::new(
+    OFFICE365,
+    "null_sender",
+    Text("mailbox"),
+    "What becomes of a null reverse-path (`<>`): \"mailbox\" puts the mailbox in its place, \
+     \"pass\" sends it as it is.",
+    |value| kinds::choice(value, &[("mailbox", NullSender::Mailbox), ("pass", NullSender::Pass)]),
+);
+
+pub(in crate::config) static TOKEN_TIMEOUT: Key<Duration> = Key::new(
+    OFFICE365,
+    "token_timeout",
+    Text("30s"),
+    "Longest time for one token request.",
+    |value| kinds::duration(value, "1s", "5m"),
+);
+
+pub(in crate::config) static SENDER_ALLOW: Key<Vec<SenderPattern>> = Key::new(
+    "sender",
+    "allow",
+    List(&[]),
+    "Reverse-paths that are taken, such as \"*@contoso.com\"; an empty list takes any.",
+    kinds::sender_patterns,
+);

@@ -1,0 +1,260 @@
+//! The layers, lowest first: defaults, variables of other tools, the file, our variables,
+//! `--set`. The `config` crate merges them; each value carries its origin along.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use config::{ConfigError, Map, Source, Value, ValueKind};
+
+use super::{
+    Sources,
+    fault::Faults,
+    file::{self, FileState},
+    keys::{self, AnyKey, Default as KeyDefault, Key, Spec, office365},
+    suggest, text, variables,
+};
+use crate::office365::clouds::Cloud;
+
+/// The settings of one source; only known keys get in.
+#[derive(Clone, Default)]
+pub(super) struct Layer(Vec<(&'static Spec, Value)>);
+
+impl Layer {
+    /// Sets a key; the last one wins.
+    pub(super) fn set(&mut self, spec: &'static Spec, value: Value) {
+        self.0.push((spec, value));
+    }
+}
+
+/// Names only: a value may be a secret.
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(spec, _)| spec.path())).finish()
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.iter().map(|(spec, value)| (spec.path(), value.clone())).collect())
+    }
+}
+
+/// Where a value that holds comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Somebody set it, here.
+    Given(String),
+    /// Nobody did; how we came to it.
+    Default(String),
+}
+
+/// The value of one key that holds, unchecked.
+pub(super) struct Effective {
+    pub(super) value: ValueKind,
+    pub(super) origin: Origin,
+}
+
+/// The values that hold, unchecked.
+pub(super) struct Settings {
+    values: BTreeMap<String, Effective>,
+    /// The default file that does not exist, where that is so.
+    pub(super) absent_file: Option<std::path::PathBuf>,
+    /// The file could not be used, so that keys may seem to be missing.
+    pub(super) broken_file: bool,
+}
+
+/// Puts all layers together. Faults are those of form: unknown keys, unreadable sources.
+pub(super) fn gather(sources: &Sources, default_file: &Path, faults: &mut Faults) -> Settings {
+    let (file, absent_file, broken_file) = match file::read(sources, default_file, faults) {
+        FileState::Read(layer) => (layer, None, false),
+        FileState::Absent(path) => (Layer::default(), Some(path), false),
+        FileState::Broken => (Layer::default(), None, true),
+    };
+    let layers = [
+        defaults(),
+        variables::fallbacks(&sources.environment),
+        file,
+        variables::own(&sources.environment, faults),
+        variables::set(&sources.set, faults),
+    ];
+    let merged = layers
+        .into_iter()
+        .fold(config::Config::builder(), |builder, layer| builder.add_source(layer))
+        .build();
+    let values = match merged {
+        Ok(merged) => effective(&merged.cache),
+        Err(_) => {
+            // Layers hold nothing but known paths; the error's text may show a value.
+            faults.add("configuration", "its sources could not be merged", None);
+            BTreeMap::new()
+        }
+    };
+    let mut settings = Settings { values, absent_file, broken_file };
+    settings.settle_secret(sources);
+    settings.compute();
+    settings
+}
+
+fn defaults() -> Layer {
+    let mut layer = Layer::default();
+    for spec in keys::table().map(AnyKey::spec) {
+        if let Some(value) = spec.default.value() {
+            layer.set(spec, Value::new(None, value));
+        }
+    }
+    layer
+}
+
+fn effective(merged: &Value) -> BTreeMap<String, Effective> {
+    let entry = |table: &Value, name: &str| match &table.kind {
+        ValueKind::Table(entries) => entries.get(name).cloned(),
+        _ => None,
+    };
+    let mut values = BTreeMap::new();
+    for spec in keys::table().map(AnyKey::spec) {
+        let Some(value) = entry(merged, spec.section).and_then(|table| entry(&table, spec.name))
+        else {
+            continue;
+        };
+        let origin = match value.origin() {
+            Some(origin) => Origin::Given(origin.to_owned()),
+            None => Origin::Default("default".into()),
+        };
+        values.insert(spec.path(), Effective { value: value.kind, origin });
+    }
+    values
+}
+
+impl Settings {
+    /// What holds for a key, if anything does.
+    pub(super) fn effective(&self, spec: &Spec) -> Option<&Effective> {
+        self.values.get(&spec.path())
+    }
+
+    /// The value of a key, if there is one and it can be read.
+    pub(super) fn get<T>(&self, key: &Key<T>) -> Option<T> {
+        self.effective(&key.spec).and_then(|found| key.parse(&found.value).ok())
+    }
+
+    /// Where a key was set, if somebody did.
+    pub(super) fn given(&self, spec: &Spec) -> Option<&str> {
+        match &self.effective(spec)?.origin {
+            Origin::Given(origin) => Some(origin),
+            Origin::Default(_) => None,
+        }
+    }
+
+    /// Our own keys come before `AZURE_CLIENT_SECRET`, and that before the credential directory.
+    fn settle_secret(&mut self, sources: &Sources) {
+        let (value, file) = (&office365::CLIENT_SECRET.spec, &office365::CLIENT_SECRET_FILE.spec);
+        let fallback = value.fallback.map(|name| format!("environment variable {name}"));
+        if self.given(file).is_some() && self.given(value) == fallback.as_deref() {
+            self.values.remove(&value.path());
+        }
+        if self.given(file).is_some() || self.given(value).is_some() {
+            return;
+        }
+        let Some(directory) = sources.variable("CREDENTIALS_DIRECTORY") else { return };
+        let path = Path::new(directory).join("client_secret");
+        // Where we cannot tell, reading it later says why.
+        if !matches!(path.try_exists(), Ok(false)) {
+            let origin = Origin::Given("environment variable CREDENTIALS_DIRECTORY".into());
+            let value = path.display().to_string().into();
+            self.values.insert(file.path(), Effective { value, origin });
+        }
+    }
+
+    fn compute(&mut self) {
+        let cloud = self.get(&office365::CLOUD).unwrap_or(Cloud::Global);
+        let preset = cloud.preset();
+        let from_cloud = format!("default, cloud \"{}\"", cloud.name());
+        self.fill(&office365::LOGIN_URL.spec, preset.login_url, &from_cloud);
+        self.fill(&office365::SCOPE.spec, preset.scope, &from_cloud);
+        self.fill(&office365::SMTP_HOST.spec, preset.smtp_host, &from_cloud);
+        self.fill(&office365::SMTP_PORT.spec, u64::from(preset.smtp_port), &from_cloud);
+
+        let uname = rustix::system::uname();
+        let (hostname, ehlo_name) = own_names(&uname.nodename().to_string_lossy());
+        self.fill(&keys::listener::HOSTNAME.spec, hostname, "default, the host's name");
+        self.fill(&office365::EHLO_NAME.spec, ehlo_name, "default, the host's name");
+    }
+
+    fn fill(&mut self, spec: &Spec, value: impl Into<ValueKind>, note: &str) {
+        debug_assert!(matches!(spec.default, KeyDefault::Computed { .. }));
+        self.values.entry(spec.path()).or_insert_with(|| Effective {
+            value: value.into(),
+            origin: Origin::Default(note.to_owned()),
+        });
+    }
+}
+
+/// Our name as a server and our name as a client. Exchange Online refuses odd names in EHLO
+/// (501 5.5.4), so a host without a domain does not tell its own there.
+fn own_names(node: &str) -> (String, String) {
+    const NAMELESS: &str = "localhost.localdomain";
+    let valid = text::is_host_name(node);
+    let full = valid && node.contains('.');
+    let pick = |fits: bool| if fits { node.to_owned() } else { NAMELESS.to_owned() };
+    (pick(valid), pick(full))
+}
+
+/// What somebody may have meant by an unknown key.
+pub(super) enum Guess {
+    /// A key of a later version.
+    Later,
+    /// This key, misspelt or in the wrong section.
+    Near(&'static Spec),
+    /// No idea.
+    None,
+}
+
+/// What `section.name`, which is unknown, may stand for.
+pub(super) fn guess(section: &str, name: &str) -> Guess {
+    if keys::is_later(section, name) {
+        return Guess::Later;
+    }
+    let specs = || keys::table().map(AnyKey::spec);
+    let moved = specs().find(|spec| spec.name == name);
+    let in_section = || {
+        let names = specs().filter(|spec| spec.section == section).map(|spec| spec.name);
+        suggest::nearest(name, names).and_then(|near| keys::find(section, near))
+    };
+    let anywhere = || {
+        let paths: Vec<_> = specs().map(Spec::path).collect();
+        let near =
+            suggest::nearest(&format!("{section}.{name}"), paths.iter().map(String::as_str))?;
+        near.split_once('.').and_then(|(section, name)| keys::find(section, name))
+    };
+    moved.or_else(in_section).or_else(anywhere).map_or(Guess::None, Guess::Near)
+}
+
+impl Guess {
+    /// The message for it; `name` says how a key is called where the unknown one was found.
+    pub(super) fn message(&self, what: &str, name: impl Fn(&Spec) -> String) -> String {
+        match self {
+            Self::Later => "not supported by this version".into(),
+            Self::Near(spec) => format!("{what}, did you mean `{}`?", name(spec)),
+            Self::None => format!("{what}; `o365-relay config example` shows all there are"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_a_domain_does_not_tell_its_name_upstream() {
+        let names = |node| {
+            let (hostname, ehlo_name) = own_names(node);
+            format!("{hostname} {ehlo_name}")
+        };
+        assert_eq!(names("mail.contoso.com"), "mail.contoso.com mail.contoso.com");
+        assert_eq!(names("mail"), "mail localhost.localdomain");
+        assert_eq!(names("my_pod"), "localhost.localdomain localhost.localdomain");
+        assert_eq!(names("(none)"), "localhost.localdomain localhost.localdomain");
+    }
+}

@@ -1,0 +1,137 @@
+//! The table of keys against what is made from it.
+
+use super::{super::keys::AnyKey, *};
+
+#[test]
+fn the_example_is_the_file_in_the_repository() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/config.toml");
+    let file = fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(file, example(), "write the output of `o365-relay config example` to {path}");
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let bench = Bench::bare();
+    let secret = bench.write("client_secret", SECRET);
+    let text = example().replace("/etc/o365-relay/client_secret", &secret.display().to_string());
+    let plain = Bench::new(&text).load();
+    // A line such as `# key = value` is a key that is commented out; keep those with defaults.
+    let samples: Vec<_> = keys::table()
+        .map(AnyKey::spec)
+        .filter(|spec| spec.default.value().is_none())
+        .map(|spec| format!("# {} = ", spec.name))
+        .collect();
+    let uncommented: Vec<_> = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) {
+            Some((name, value))
+                if !name.contains(' ') && !samples.iter().any(|key| line.starts_with(key)) =>
+            {
+                format!("{name} = {value}")
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let full = Bench::new(&uncommented.join("\n"));
+    assert_eq!(full.shown("listener.max_faults").split_once(" (").unwrap().0, "20");
+    assert!(full.shown("listener.max_faults").contains("config.toml:"));
+    let full = full.load();
+    assert_eq!(debug(&full), debug(&plain));
+}
+
+/// The configuration without its roots of trust, whose order is not fixed.
+fn debug(config: &Config) -> String {
+    let Config { listener, store, token, delivery, queue, http, telemetry, .. } = config;
+    let token = (&token.token_url, &token.client_id, &token.scope, token.request_timeout);
+    let token = format!("{token:?} {:?}", config.token.credential);
+    let delivery = format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?}",
+        delivery.host,
+        delivery.port,
+        delivery.ehlo_name,
+        delivery.null_sender,
+        delivery.max_messages_per_connection,
+        delivery.idle_close
+    );
+    let grace = config.shutdown_grace;
+    format!("{listener:?} {store:?} {token} {delivery} {queue:?} {http:?} {telemetry:?} {grace:?}")
+}
+
+/// Each key, set to something else, changes the checked configuration: none is forgotten.
+#[test]
+fn every_key_has_an_effect() {
+    let text = REQUIRED.replace(&format!("client_secret = \"{SECRET}\""), "");
+    let bench = Bench::new(&text);
+    let (first, second) = (bench.write("first", SECRET), bench.write("second", SECRET));
+    let base = bench.set(&format!("office365.client_secret_file={}", first.display()));
+    let before = debug(&base.load());
+    for spec in keys::table().map(AnyKey::spec) {
+        let value = match spec.path().as_str() {
+            // Its roots of trust are compared nowhere; `client_secret` replaces the file.
+            "office365.ca_file" | "office365.client_secret" => continue,
+            "office365.client_secret_file" => second.display().to_string(),
+            "office365.tenant_id" => "fabrikam.com".into(),
+            "office365.client_id" => "68d827e0-c69c-401f-8deb-b1224d129dc8".into(),
+            "office365.mailbox" => "other@contoso.com".into(),
+            "office365.cloud" => "china".into(),
+            "office365.login_url" => "https://login.example".into(),
+            "office365.scope" => "https://mail.example/.default".into(),
+            "office365.smtp_host" | "office365.ehlo_name" | "listener.hostname" => {
+                "a-host.example".into()
+            }
+            "office365.pace" => "unlimited".into(),
+            "office365.null_sender" => "pass".into(),
+            "sender.allow" => "*@contoso.com".into(),
+            "listener.addresses" | "http.address" => "127.0.0.1:2525".into(),
+            "listener.allow" => "10.0.0.0/8".into(),
+            "listener.default_domain" => "contoso.com".into(),
+            "listener.bare_line_feed" => "reject".into(),
+            "listener.max_message_size" | "listener.min_data_rate" | "queue.min_free_bytes" => {
+                "77KiB".into()
+            }
+            "queue.directory" => "/tmp/queue".into(),
+            "log.format" => "json".into(),
+            "log.level" => "info,o365_relay::queue=debug".into(),
+            _ if matches!(spec.default, keys::Default::Text(_)) => "77m".to_owned(),
+            _ => "77".to_owned(),
+        };
+        let mut sources = base.sources.clone();
+        let short = matches!(spec.name, "shutdown_grace" | "idle_close" | "token_timeout");
+        let value = if short { "77s".into() } else { value };
+        sources.set.push(format!("{}={value}", spec.path()));
+        let (config, settings) = load_or(&sources, Path::new("/nonexistent"))
+            .unwrap_or_else(|faults| panic!("{faults}"));
+        assert_ne!(debug(&config), before, "{} has no effect", spec.path());
+        assert_eq!(settings.given(spec), Some("--set"));
+    }
+}
+
+#[test]
+fn every_key_is_offered_for_its_misspelling() {
+    for spec in keys::table().map(AnyKey::spec) {
+        let wrong = format!("{}x", spec.name);
+        let faults = with("").set(&format!("{}.{wrong}=1", spec.section)).faults();
+        let expected = format!(
+            "- `{}.{wrong}`: unknown key, did you mean `{}`? (--set)",
+            spec.section,
+            spec.path()
+        );
+        assert_eq!(faults, expected);
+    }
+}
+
+#[test]
+fn every_key_stands_in_a_section_and_reads_its_own_sample() {
+    for key in keys::table() {
+        let spec = key.spec();
+        assert!(keys::SECTIONS.iter().any(|(section, _)| *section == spec.section));
+        assert!(spec.doc.ends_with('.') && !spec.doc.contains('\n'), "{}", spec.path());
+        let sample = match spec.default {
+            keys::Default::Computed { sample, .. }
+            | keys::Default::Nothing { sample }
+            | keys::Default::Required { sample } => sample.into(),
+            fixed => fixed.value().unwrap(),
+        };
+        assert_eq!(key.check(&sample), Ok(()), "{}", spec.path());
+    }
+}
