@@ -1,7 +1,23 @@
 //! The SMTP client: hands a queued message to the smarthost and says what became of each
 //! recipient.
+//!
+//! | Module | What it does |
+//! |---|---|
+//! | [`judge`] | says who is hurt by a refusal; pure |
+//! | [`trouble`] | what can go wrong on the way, and at which stage |
+//! | `connect` | TCP, STARTTLS and the TLS handshake, by hand |
+//! | `wire` | the stream that lettre drives: deadlines, transcript, poison |
+//! | `link` | one connection, command by command |
+//! | [`smarthost`] | a connection's life: log in, transactions, close |
 
 use std::{sync::Arc, time::Duration};
+
+mod connect;
+pub mod judge;
+mod link;
+pub mod smarthost;
+pub mod trouble;
+mod wire;
 
 /// What delivery needs to know about the smarthost; all values are checked.
 #[derive(Debug, Clone)]

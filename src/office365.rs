@@ -2,3 +2,5 @@
 
 pub mod clouds;
 pub mod entra;
+mod placeholders;
+pub mod replies;

@@ -45,25 +45,16 @@ pub struct Ids<'a> {
     pub app: Option<&'a str>,
 }
 
-impl Ids<'_> {
+impl<'a> Ids<'a> {
     /// Replaces `{tenant}`, `{client_id}` and `{app}` in `cure`.
     #[must_use]
-    pub fn fill(&self, cure: &str) -> String {
-        let mut filled = String::with_capacity(cure.len() + 64);
-        let mut rest = cure;
-        while let Some((before, placeholder)) = rest.split_once('{') {
-            filled.push_str(before);
-            let (value, after) = match placeholder.split_once('}') {
-                Some(("tenant", after)) => (self.tenant, after),
-                Some(("client_id", after)) => (self.client_id, after),
-                Some(("app", after)) => (self.app.unwrap_or(self.client_id), after),
-                _ => ("{", placeholder),
-            };
-            filled.push_str(value);
-            rest = after;
-        }
-        filled.push_str(rest);
-        filled
+    pub fn fill(&self, cure: &'a str) -> String {
+        super::placeholders::fill(cure, |name| match name {
+            "tenant" => Some(self.tenant),
+            "client_id" => Some(self.client_id),
+            "app" => Some(self.app.unwrap_or(self.client_id)),
+            _ => None,
+        })
     }
 }
 

@@ -1,0 +1,101 @@
+//! What can go wrong on the way to upstream's final reply.
+
+use crate::smtp::reply::Reply;
+
+/// How far the dialogue with the smarthost had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Name look-up and TCP.
+    Connect,
+    /// The 220 line.
+    Greeting,
+    /// EHLO, before or after TLS.
+    Ehlo,
+    /// STARTTLS and its reply.
+    StartTls,
+    /// The TLS handshake.
+    Tls,
+    /// AUTH XOAUTH2.
+    Auth,
+    /// RSET between two transactions.
+    Reset,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA, up to 354.
+    Data,
+    /// The mail data itself, before the final dot is out.
+    MailData,
+    /// The final dot and its reply.
+    EndOfData,
+}
+
+impl Stage {
+    /// What we were doing, as a phrase after "during".
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Ehlo => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Tls => "TLS handshake",
+            Self::Auth => "AUTH XOAUTH2",
+            Self::Reset => "RSET",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::MailData => "mail data",
+            Self::EndOfData => "end of mail data",
+        }
+    }
+
+    /// Whether no message has been named yet, so that none can be at fault.
+    #[must_use]
+    pub fn is_before_mail(self) -> bool {
+        self < Self::Mail
+    }
+}
+
+/// Why a stage was not passed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Upstream said no.
+    #[error("{reply} (in reply to {})", stage.label())]
+    Refused {
+        /// To what.
+        stage: Stage,
+        /// Its words.
+        reply: Reply,
+    },
+    /// There was no reply that means anything.
+    #[error("{cause} (during {})", stage.label())]
+    Broken {
+        /// When.
+        stage: Stage,
+        /// What happened, and to what.
+        cause: String,
+    },
+    /// Our own copy of the message could not be read.
+    #[error("the message could not be read from the queue: {cause}")]
+    Unreadable {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl Trouble {
+    pub(super) fn broken(stage: Stage, cause: impl Into<String>) -> Self {
+        Self::Broken { stage, cause: cause.into() }
+    }
+
+    /// How far the dialogue had come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Refused { stage, .. } | Self::Broken { stage, .. } => *stage,
+            Self::Unreadable { .. } => Stage::MailData,
+        }
+    }
+}
