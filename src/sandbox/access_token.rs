@@ -1,0 +1,197 @@
+//! Access tokens of the form that Entra issues for Exchange: a v1.0 JWT whose claims can be read
+//! for diagnosis. The signature is random; a token counts because it is remembered here.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::SecretString;
+
+use super::random;
+use crate::clock::UnixMillis;
+
+/// What a token may be issued for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resource {
+    /// Office 365 Exchange Online.
+    Exchange,
+    /// Microsoft Graph; its tokens open no mailbox.
+    Graph,
+}
+
+impl Resource {
+    /// The resource that goes by this application ID URI.
+    pub fn named(uri: &str) -> Option<Self> {
+        match uri {
+            "https://outlook.office365.com" | "https://outlook.office.com" => Some(Self::Exchange),
+            "https://graph.microsoft.com" => Some(Self::Graph),
+            _ => None,
+        }
+    }
+}
+
+/// Who asks for a token, and for what.
+pub(super) struct Request<'r> {
+    pub tenant_id: &'r str,
+    pub client_id: &'r str,
+    /// Object id of the service principal.
+    pub object_id: &'r str,
+    pub audience: &'r str,
+    pub resource: Resource,
+    pub lifetime: Duration,
+}
+
+/// The tokens that were issued and have not expired.
+#[derive(Default)]
+pub(super) struct Tokens(Mutex<HashMap<String, Issued>>);
+
+struct Issued {
+    resource: Resource,
+    expires: UnixMillis,
+}
+
+/// Why a token does not open a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenFault {
+    /// Not issued here, or expired so long ago that it is forgotten.
+    Unknown,
+    /// Issued here and expired.
+    Expired,
+    /// Issued for something else than Exchange.
+    OtherAudience,
+}
+
+impl Tokens {
+    /// Makes a token and remembers it.
+    pub fn issue(&self, request: &Request<'_>, now: UnixMillis) -> SecretString {
+        let expires = now + request.lifetime;
+        let token = format!(
+            "{}.{}.{}",
+            URL_SAFE_NO_PAD.encode(header().to_string()),
+            URL_SAFE_NO_PAD.encode(claims(request, now, expires).to_string()),
+            random::unguessable::<256>(), // as long as an RS256 signature
+        );
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tokens.len() == tokens.capacity() {
+            tokens.retain(|_, issued| issued.expires > now);
+        }
+        tokens.insert(token.clone(), Issued { resource: request.resource, expires });
+        token.into()
+    }
+
+    /// Whether `token` was issued here for Exchange and is good at `now`.
+    pub fn check(&self, token: &str, now: UnixMillis) -> Result<(), TokenFault> {
+        let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let issued = tokens.get(token).ok_or(TokenFault::Unknown)?;
+        if issued.expires <= now {
+            return Err(TokenFault::Expired);
+        }
+        match issued.resource {
+            Resource::Exchange => Ok(()),
+            Resource::Graph => Err(TokenFault::OtherAudience),
+        }
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(..)")
+    }
+}
+
+fn header() -> serde_json::Value {
+    let key = random::hex(27);
+    serde_json::json!({ "typ": "JWT", "alg": "RS256", "x5t": key, "kid": key })
+}
+
+fn claims(request: &Request<'_>, now: UnixMillis, expires: UnixMillis) -> serde_json::Value {
+    let issuer = format!("https://sts.windows.net/{}/", request.tenant_id);
+    let mut claims = serde_json::json!({
+        "aud": request.audience,
+        "iss": issuer,
+        "iat": now.0 / 1_000,
+        "nbf": now.0 / 1_000,
+        "exp": expires.0 / 1_000,
+        "aio": random::hex(48),
+        "app_displayname": "o365-relay sandbox",
+        "appid": request.client_id,
+        "appidacr": "1",
+        "idp": issuer,
+        "idtyp": "app",
+        "oid": request.object_id,
+        "rh": random::hex(40),
+        "sub": request.object_id,
+        "tid": request.tenant_id,
+        "uti": random::hex(22),
+        "ver": "1.0",
+    });
+    if request.resource == Resource::Exchange {
+        claims["roles"] = serde_json::json!(["SMTP.SendAsApp"]);
+    }
+    claims
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_795_415_050_000);
+
+    fn request(resource: Resource) -> Request<'static> {
+        Request {
+            tenant_id: "11111111-2222-4333-8444-555555555555",
+            client_id: "client",
+            object_id: "object",
+            audience: "https://outlook.office365.com",
+            resource,
+            lifetime: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn a_token_has_the_claims_of_an_app_only_exchange_token() {
+        let token = Tokens::default().issue(&request(Resource::Exchange), NOW);
+        let payload = token.expose_secret().split('.').nth(1).unwrap();
+        let claims = URL_SAFE_NO_PAD.decode(payload).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["aud"], "https://outlook.office365.com");
+        assert_eq!(claims["iss"], "https://sts.windows.net/11111111-2222-4333-8444-555555555555/");
+        assert_eq!(claims["roles"], serde_json::json!(["SMTP.SendAsApp"]));
+        assert_eq!(claims["exp"].as_i64(), Some(1_795_415_110));
+        assert_eq!(
+            (&claims["appid"], &claims["oid"], &claims["sub"], &claims["idtyp"]),
+            (&"client".into(), &"object".into(), &"object".into(), &"app".into())
+        );
+        assert!(claims.get("scp").is_none() && claims.get("upn").is_none());
+    }
+
+    #[test]
+    fn a_token_counts_until_it_expires_and_only_for_exchange() {
+        let tokens = Tokens::default();
+        let token = tokens.issue(&request(Resource::Exchange), NOW);
+        let graph = tokens.issue(&request(Resource::Graph), NOW);
+        let check = |token: &str, seconds| tokens.check(token, NOW + Duration::from_secs(seconds));
+        assert_eq!(check(token.expose_secret(), 59), Ok(()));
+        assert_eq!(check(token.expose_secret(), 60), Err(TokenFault::Expired));
+        assert_eq!(check(graph.expose_secret(), 0), Err(TokenFault::OtherAudience));
+        assert_eq!(check("made.up.token", 0), Err(TokenFault::Unknown));
+        let tampered = format!("{}x", token.expose_secret());
+        assert_eq!(check(&tampered, 0), Err(TokenFault::Unknown));
+    }
+
+    #[test]
+    fn expired_tokens_are_forgotten() {
+        let tokens = Tokens::default();
+        for minute in 0..200 {
+            let now = NOW + Duration::from_secs(60 * minute);
+            tokens.issue(&request(Resource::Exchange), now);
+        }
+        assert!(tokens.0.lock().unwrap().len() < 20);
+    }
+}

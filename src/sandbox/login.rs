@@ -1,0 +1,285 @@
+//! The token endpoint: `POST /{tenant}/oauth2/v2.0/token` over TLS, with Entra's answers.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Event, accept,
+    entra::TokenRefusal,
+    tenant::{Tenant, is_guid},
+};
+use crate::drain::Drain;
+
+/// Serves `listener` until the drain begins.
+pub(super) async fn serve(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    tenant: Arc<Tenant>,
+    drain: Drain,
+) {
+    accept(&listener, &drain, |socket, peer| {
+        let (acceptor, tenant) = (acceptor.clone(), Arc::clone(&tenant));
+        connection(socket, peer, acceptor, tenant)
+    })
+    .await;
+}
+
+async fn connection(
+    socket: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    tenant: Arc<Tenant>,
+) {
+    let stream = match tokio::time::timeout(REQUEST_TIMEOUT, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::info!(%peer, %error, "sandbox login: TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let service = service_fn(|request| {
+        let tenant = Arc::clone(&tenant);
+        async move { Ok::<_, Infallible>(answer(request, &tenant).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "sandbox login: connection ended early");
+    }
+}
+
+async fn answer(request: Request<Incoming>, tenant: &Tenant) -> Response<Full<Bytes>> {
+    // Only a GUID is taken over as correlation id; anything else gets a new one.
+    let correlation_id = request
+        .headers()
+        .get("client-request-id")
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| is_guid(value))
+        .map(str::to_owned);
+    match token(request, tenant).await {
+        Ok(token) => {
+            let expires_in = tenant.config.token_lifetime;
+            let client_id = tenant.config.client_id.clone();
+            tenant.emit(Event::TokenIssued { client_id, expires_in });
+            let body = serde_json::json!({
+                "token_type": "Bearer",
+                "expires_in": expires_in.as_secs(),
+                "ext_expires_in": expires_in.as_secs(),
+                "access_token": token.expose_secret(),
+            });
+            response(StatusCode::OK, body.to_string())
+        }
+        Err(refusal) => {
+            let body = refusal.body(tenant.now(), correlation_id.as_deref());
+            tenant.emit(Event::TokenRefused {
+                error: refusal.error.to_owned(),
+                code: refusal.code,
+                description: refusal.description(),
+            });
+            response(refusal.status, serde_json::to_string(&body).unwrap_or_default())
+        }
+    }
+}
+
+async fn token(request: Request<Incoming>, tenant: &Tenant) -> Result<SecretString, TokenRefusal> {
+    let name = tenant_of(request.uri().path())?;
+    if request.method() != Method::POST {
+        return Err(TokenRefusal::not_a_post(request.method().as_str()));
+    }
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect();
+    let body = match tokio::time::timeout(REQUEST_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return Err(TokenRefusal::body_too_large());
+        }
+        Ok(Err(_)) | Err(_) => return Err(TokenRefusal::malformed("the body ended early")),
+    };
+    // Entra does not look into a body of another type: to it, every parameter is missing.
+    let mut form = match is_form(&parts.headers) {
+        true => Form::read(&body).ok_or_else(|| TokenRefusal::malformed("the form"))?,
+        false => Form::default(),
+    };
+    form.add_basic_credentials(&parts.headers)?;
+    tenant.grant(&name, &form)
+}
+
+/// The tenant that `path` names.
+fn tenant_of(path: &str) -> Result<String, TokenRefusal> {
+    let tenant = path
+        .strip_prefix('/')
+        .and_then(|rest| rest.strip_suffix("/oauth2/v2.0/token"))
+        .filter(|tenant| !tenant.is_empty() && !tenant.contains('/'))
+        .ok_or_else(TokenRefusal::no_such_path)?;
+    decode(tenant.as_bytes(), false).ok_or_else(|| TokenRefusal::malformed("the path"))
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    })
+}
+
+fn response(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let json = header::HeaderValue::from_static("application/json; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, json);
+    // RFC 6749 section 5.1
+    let no_store = header::HeaderValue::from_static("no-store, no-cache");
+    headers.insert(header::CACHE_CONTROL, no_store);
+    headers.insert(header::PRAGMA, header::HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// The parameters of a token request. One of them is the secret, so there is no `Debug`.
+#[derive(Default)]
+pub(super) struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// Reads a form; `None` if it is malformed or a parameter stands twice (RFC 6749 section 3.2).
+    fn read(body: &[u8]) -> Option<Self> {
+        let mut form = Self::default();
+        for pair in body.split(|octet| *octet == b'&').filter(|pair| !pair.is_empty()) {
+            let equals = memchr::memchr(b'=', pair)?;
+            let name = decode(&pair[..equals], true)?;
+            if form.0.iter().any(|(seen, _)| *seen == name) {
+                return None;
+            }
+            form.0.push((name, decode(&pair[equals + 1..], true)?));
+        }
+        Some(form)
+    }
+
+    /// A parameter that is there and not empty.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(seen, _)| seen == name);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Adds a parameter.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// RFC 6749 section 2.3.1: id and secret may come in a header instead, never in both.
+    fn add_basic_credentials(&mut self, headers: &HeaderMap) -> Result<(), TokenRefusal> {
+        let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(()) };
+        let malformed = || TokenRefusal::malformed("the Authorization header");
+        let (id, secret) = basic_credentials(value.as_bytes()).ok_or_else(malformed)?;
+        if ["client_secret", "client_assertion"].iter().any(|name| self.value(name).is_some()) {
+            return Err(TokenRefusal::malformed("more than one client credential"));
+        }
+        match self.value("client_id") {
+            None => self.set("client_id", &id),
+            Some(same) if same == id => {}
+            Some(_) => return Err(TokenRefusal::malformed("two different client ids")),
+        }
+        self.set("client_secret", &secret);
+        Ok(())
+    }
+}
+
+fn basic_credentials(value: &[u8]) -> Option<(String, String)> {
+    let (scheme, encoded) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let pair = STANDARD.decode(encoded).ok()?;
+    let colon = memchr::memchr(b':', &pair)?;
+    Some((decode(&pair[..colon], true)?, decode(&pair[colon + 1..], true)?))
+}
+
+/// Undoes percent-encoding; `None` if it is broken or hides something other than UTF-8.
+fn decode(text: &[u8], plus_is_space: bool) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        octets.push(match first {
+            b'+' if plus_is_space => b' ',
+            b'%' => {
+                let (digits, after) = after.split_at_checked(2)?;
+                rest = after;
+                let hex = |octet: u8| char::from(octet).to_digit(16);
+                u8::try_from(hex(digits[0])? * 16 + hex(digits[1])?).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(octets).ok()
+}
+
+const MAX_BODY: usize = 64 * 1024;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_decoded() {
+        let form = Form::read(b"a=1+2&scope=https%3A%2F%2Fx%2f.default&&empty=").unwrap();
+        assert_eq!(form.value("a"), Some("1 2"));
+        assert_eq!(form.value("scope"), Some("https://x/.default"));
+        assert_eq!((form.value("empty"), form.value("absent")), (None, None));
+    }
+
+    #[test]
+    fn a_malformed_form_is_refused() {
+        for body in [&b"a"[..], b"a=1&a=2", b"a=%2", b"a=%zz", b"a=%ff", b"a=%+1"] {
+            assert!(Form::read(body).is_none(), "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn only_the_token_path_is_served() {
+        assert_eq!(tenant_of("/a.example/oauth2/v2.0/token").ok().as_deref(), Some("a.example"));
+        assert_eq!(tenant_of("/%7Btenant%7D/oauth2/v2.0/token").ok().as_deref(), Some("{tenant}"));
+        for path in [
+            "/",
+            "/oauth2/v2.0/token",
+            "//oauth2/v2.0/token",
+            "/a/oauth2/token",
+            "/a/b/oauth2/v2.0/token",
+            "/a/oauth2/v2.0/token/",
+        ] {
+            let refusal = tenant_of(path).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+
+    #[test]
+    fn basic_credentials_stand_alone() {
+        let headers = |text: &str| {
+            let value = format!("Basic {}", STANDARD.encode(text)).parse().unwrap();
+            HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+        };
+        let mut form = Form::default();
+        form.add_basic_credentials(&headers("app:se%2Bcret")).unwrap();
+        assert_eq!(form.value("client_id"), Some("app"));
+        assert_eq!(form.value("client_secret"), Some("se+cret"));
+        assert!(form.add_basic_credentials(&headers("app:other")).is_err());
+        assert!(Form::default().add_basic_credentials(&headers("no colon")).is_err());
+    }
+}

@@ -1,0 +1,316 @@
+//! The state that both services share, and the one place that decides: who gets a token, which
+//! token opens which mailbox, what a mailbox may do.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::broadcast;
+
+use super::{
+    Config, Event, SendAs,
+    access_token::{self, Resource, TokenFault, Tokens},
+    address,
+    arrivals::Arrivals,
+    entra::TokenRefusal,
+    login::Form,
+    random,
+};
+use crate::clock::{Clock, UnixMillis};
+
+/// The fake tenant.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub config: Config,
+    pub arrivals: Arrivals,
+    clock: Clock,
+    object_id: String,
+    tokens: Tokens,
+    connections: Connections,
+    events: broadcast::Sender<Event>,
+}
+
+/// The connections of each mailbox, in the order in which they logged in.
+#[derive(Debug, Default)]
+struct Connections {
+    next: AtomicU64,
+    by_mailbox: Mutex<HashMap<String, Vec<u64>>>,
+}
+
+/// Why a login is refused; for our log only, the client hears the same in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoginFault {
+    /// No such mailbox, or closed to this application.
+    Mailbox,
+    /// The token does not open it.
+    Token(TokenFault),
+}
+
+impl Tenant {
+    /// A tenant as `config` describes it.
+    pub fn new(config: Config, clock: Clock) -> io::Result<Self> {
+        let arrivals = Arrivals::new(config.save_to.clone(), config.keep_mail_data)?;
+        Ok(Self {
+            config,
+            arrivals,
+            clock,
+            object_id: random::guid(),
+            tokens: Tokens::default(),
+            connections: Connections::default(),
+            events: broadcast::Sender::new(EVENT_CAPACITY),
+        })
+    }
+
+    /// The time now.
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+
+    /// Tells whoever has subscribed.
+    pub fn emit(&self, event: Event) {
+        // An error says that nobody listens, which is nobody's fault.
+        let _ = self.events.send(event);
+    }
+
+    /// The events from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Decides about a token request to the endpoint of `tenant`.
+    pub fn grant(&self, tenant: &str, form: &Form) -> Result<SecretString, TokenRefusal> {
+        self.check_tenant(tenant)?;
+        let required = |name| form.value(name).ok_or_else(|| TokenRefusal::parameter_missing(name));
+        let grant_type = required("grant_type")?;
+        if grant_type != "client_credentials" {
+            return Err(TokenRefusal::grant_type(grant_type));
+        }
+        let (client_id, scope) = (required("client_id")?, required("scope")?);
+        if form.value("resource").is_some() {
+            return Err(TokenRefusal::resource_parameter());
+        }
+        if !client_id.eq_ignore_ascii_case(&self.config.client_id) {
+            return Err(TokenRefusal::unknown_application(client_id, tenant));
+        }
+        let (audience, resource) = resource_of(scope, tenant)?;
+        self.check_credential(form)?;
+        let request = access_token::Request {
+            tenant_id: &self.config.tenant_id,
+            client_id: &self.config.client_id,
+            object_id: &self.object_id,
+            audience,
+            resource,
+            lifetime: self.config.token_lifetime,
+        };
+        Ok(self.tokens.issue(&request, self.now()))
+    }
+
+    fn check_tenant(&self, tenant: &str) -> Result<(), TokenRefusal> {
+        let Config { tenant_id, tenant_domain, .. } = &self.config;
+        if [tenant_id, tenant_domain].iter().any(|name| name.eq_ignore_ascii_case(tenant)) {
+            return Ok(());
+        }
+        let is_domain = tenant.contains('.') && tenant.is_ascii() && address::is_domain(tenant);
+        Err(match tenant {
+            "common" | "organizations" | "consumers" => {
+                TokenRefusal::tenant_is_a_placeholder(tenant)
+            }
+            _ if is_domain || is_guid(tenant) => TokenRefusal::tenant_not_found(tenant),
+            _ => TokenRefusal::tenant_malformed(tenant),
+        })
+    }
+
+    fn check_credential(&self, form: &Form) -> Result<(), TokenRefusal> {
+        match (form.value("client_secret"), form.value("client_assertion")) {
+            (Some(secret), _) if secret == self.config.client_secret.expose_secret() => Ok(()),
+            (Some(_), _) => Err(TokenRefusal::wrong_secret(&self.config.client_id)),
+            (None, Some(_)) => Err(TokenRefusal::unknown_certificate()),
+            (None, None) => Err(TokenRefusal::no_credential()),
+        }
+    }
+
+    /// Logs a connection in to the mailbox `user` with an access token.
+    pub fn log_in(self: &Arc<Self>, user: &str, token: &str) -> Result<Login, LoginFault> {
+        self.tokens.check(token, self.now()).map_err(LoginFault::Token)?;
+        let mut mailboxes = self.config.mailboxes.iter();
+        let mailbox = mailboxes
+            .find(|mailbox| mailbox.eq_ignore_ascii_case(user))
+            .ok_or(LoginFault::Mailbox)?;
+        let connection = self.connections.next.fetch_add(1, Ordering::Relaxed);
+        let mut connections = lock(&self.connections.by_mailbox);
+        connections.entry(mailbox.clone()).or_default().push(connection);
+        Ok(Login { tenant: Arc::clone(self), mailbox: mailbox.clone(), connection })
+    }
+
+    /// Whether whoever logged in as `mailbox` may put `address` into From or MAIL.
+    pub fn may_send_as(&self, mailbox: &str, address: &str) -> bool {
+        let is = |other: &str| other.eq_ignore_ascii_case(address);
+        match &self.config.send_as {
+            SendAs::Anyone => true,
+            SendAs::OnlyMailbox => is(mailbox),
+            SendAs::Listed(addresses) => is(mailbox) || addresses.iter().any(|other| is(other)),
+        }
+    }
+}
+
+/// A connection that has logged in; dropping it makes room for another.
+#[derive(Debug)]
+pub(super) struct Login {
+    tenant: Arc<Tenant>,
+    mailbox: String,
+    connection: u64,
+}
+
+impl Login {
+    /// The mailbox, as the configuration spells it.
+    pub fn mailbox(&self) -> &str {
+        &self.mailbox
+    }
+
+    /// Whether this connection is one of the first so many of its mailbox that may submit.
+    pub fn may_submit(&self) -> bool {
+        let Some(most) = self.tenant.config.max_connections else { return true };
+        let connections = lock(&self.tenant.connections.by_mailbox);
+        let first =
+            connections.get(&self.mailbox).map_or(&[][..], |all| &all[..all.len().min(most)]);
+        first.contains(&self.connection)
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.tenant.connections.by_mailbox);
+        if let Some(all) = connections.get_mut(&self.mailbox) {
+            all.retain(|connection| *connection != self.connection);
+        }
+    }
+}
+
+/// The resource that `scope` asks for, with its URI.
+fn resource_of<'s>(scope: &'s str, tenant: &str) -> Result<(&'s str, Resource), TokenRefusal> {
+    let mut scopes = scope.split(' ');
+    let (Some(only), None) = (scopes.next(), scopes.next()) else {
+        let all_sound = scope.split(' ').all(|one| one.ends_with(DEFAULT) && one != DEFAULT);
+        return Err(match all_sound {
+            true => TokenRefusal::several_resources(scope),
+            false => TokenRefusal::scope_malformed(scope),
+        });
+    };
+    let resource = match only.strip_suffix(DEFAULT) {
+        Some(resource) => resource,
+        None if only.contains("://") => return Err(TokenRefusal::scope_without_default(only)),
+        None => return Err(TokenRefusal::scope_malformed(only)),
+    };
+    match Resource::named(resource) {
+        Some(known) => Ok((resource, known)),
+        None if resource.starts_with("https://") || resource.starts_with("api://") => {
+            Err(TokenRefusal::unknown_resource(resource, tenant))
+        }
+        None => Err(TokenRefusal::scope_malformed(only)),
+    }
+}
+
+/// Whether `text` is a GUID in its usual form.
+pub(super) fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, octet)| match at {
+            8 | 13 | 18 | 23 => octet == b'-',
+            _ => octet.is_ascii_hexdigit(),
+        })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const DEFAULT: &str = "/.default";
+const EVENT_CAPACITY: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SCOPE: &str = "https://outlook.office365.com/.default";
+
+    fn tenant(config: Config) -> Arc<Tenant> {
+        Arc::new(Tenant::new(config, Clock::at(UnixMillis(1_795_415_050_000))).unwrap())
+    }
+
+    fn form(tenant: &Tenant, changes: &[(&str, &str)]) -> Form {
+        let config = &tenant.config;
+        let mut form = Form::default();
+        for (name, value) in [
+            ("grant_type", "client_credentials"),
+            ("client_id", &config.client_id),
+            ("client_secret", config.client_secret.expose_secret()),
+            ("scope", SCOPE),
+        ] {
+            let change = changes.iter().find(|(changed, _)| *changed == name);
+            form.set(name, change.map_or(value, |(_, value)| value));
+        }
+        form
+    }
+
+    #[tokio::test]
+    async fn scopes_are_told_apart() {
+        let tenant = tenant(Config::default());
+        let code = |scope: &str| {
+            let form = form(&tenant, &[("scope", scope)]);
+            tenant.grant("sandbox.example", &form).map_or_else(|refusal| refusal.code, |_| 0)
+        };
+        assert_eq!(code(SCOPE), 0);
+        assert_eq!(code("https://graph.microsoft.com/.default"), 0);
+        assert_eq!(code("https://outlook.office365.com/SMTP.Send"), 1_002_012);
+        assert_eq!(code("https://outlook.office365.com"), 1_002_012);
+        assert_eq!(code("SMTP.Send"), 70_011);
+        assert_eq!(code(&format!("{SCOPE} offline_access")), 70_011);
+        assert_eq!(code(&format!("{SCOPE} https://graph.microsoft.com/.default")), 700_022);
+        assert_eq!(code("https://outlook.office365.us/.default"), 500_011);
+        assert_eq!(code("/.default"), 70_011);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_opens_a_mailbox_of_the_tenant_until_it_expires() {
+        let tenant = tenant(Config::default());
+        let token = tenant.grant("sandbox.example", &form(&tenant, &[])).unwrap();
+        let log_in = |user: &str| {
+            tenant.log_in(user, token.expose_secret()).map(|login| login.mailbox().to_owned())
+        };
+        assert_eq!(log_in("RELAY@Sandbox.Example"), Ok("relay@sandbox.example".to_owned()));
+        assert_eq!(log_in("other@sandbox.example"), Err(LoginFault::Mailbox));
+        tokio::time::advance(Duration::from_secs(3_599)).await;
+        assert_eq!(log_in("relay@sandbox.example"), Err(LoginFault::Token(TokenFault::Expired)));
+    }
+
+    #[tokio::test]
+    async fn connections_over_the_limit_may_not_submit_until_another_closes() {
+        let tenant = tenant(Config { max_connections: Some(2), ..Config::default() });
+        let token = tenant.grant("sandbox.example", &form(&tenant, &[])).unwrap();
+        let log_in = || tenant.log_in("relay@sandbox.example", token.expose_secret()).unwrap();
+        let (first, second, third) = (log_in(), log_in(), log_in());
+        assert_eq!([&first, &second, &third].map(Login::may_submit), [true, true, false]);
+        drop(first);
+        assert!(third.may_submit());
+    }
+
+    #[tokio::test]
+    async fn send_as_rights_are_compared_in_any_case() {
+        let allowed = |send_as, address: &str| {
+            tenant(Config { send_as, ..Config::default() }).may_send_as("relay@x.example", address)
+        };
+        let listed = || SendAs::Listed(vec!["boss@x.example".into()]);
+        assert!(allowed(SendAs::Anyone, "who@ever.example"));
+        assert!(allowed(SendAs::OnlyMailbox, "Relay@X.example"));
+        assert!(!allowed(SendAs::OnlyMailbox, "boss@x.example"));
+        assert!(allowed(listed(), "BOSS@x.example") && allowed(listed(), "relay@x.example"));
+        assert!(!allowed(listed(), "who@ever.example"));
+    }
+}
