@@ -1,1 +1,353 @@
-//! To come.
+//! A fake Microsoft tenant: the token endpoint and the submission service of Office 365 on this
+//! host, with their own certificate authority. Newcomers watch mail go through without a real
+//! tenant, and tests (ours and anybody's) have a server that is strict about what it accepts.
+//!
+//! It shares no protocol code with the rest of the crate, which it is there to check.
+
+mod access_token;
+mod address;
+mod arrivals;
+mod certificates;
+mod command;
+mod entra;
+mod header;
+mod login;
+mod mail_data;
+mod random;
+mod session;
+mod submission;
+mod tenant;
+mod verdict;
+mod wire;
+
+use std::{
+    future::Future,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls_pki_types::CertificateDer;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::broadcast,
+};
+
+pub use self::arrivals::{Arrival, ForwardPath};
+use self::{certificates::Certificates, tenant::Tenant};
+use crate::{clock::Clock, drain::Drain};
+
+/// What the fake tenant looks like.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the token endpoint listens; port 0 takes any free port.
+    pub login_address: SocketAddr,
+    /// Where the submission service listens; port 0 takes any free port.
+    pub smtp_address: SocketAddr,
+    /// Directory (tenant) id.
+    pub tenant_id: String,
+    /// The tenant's domain, which does as well as its id.
+    pub tenant_domain: String,
+    /// Application (client) id of the one registered application.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretString,
+    /// The mailboxes it may log in to; upper and lower case are the same.
+    pub mailboxes: Vec<String>,
+    /// The addresses it may send as.
+    pub send_as: SendAs,
+    /// How long an access token is good.
+    pub token_lifetime: Duration,
+    /// Connections of one mailbox that may submit at a time; `None` for any number.
+    pub max_connections: Option<usize>,
+    /// Recipients of one message.
+    pub max_recipients: usize,
+    /// Octets of one message.
+    pub max_message_size: u64,
+    /// A directory that each accepted message is written to.
+    pub save_to: Option<PathBuf>,
+    /// Whether an [`Arrival`] carries its mail data.
+    pub keep_mail_data: bool,
+}
+
+/// Which addresses may stand in From and MAIL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SendAs {
+    /// All.
+    #[default]
+    Anyone,
+    /// That of the mailbox which is logged in to.
+    OnlyMailbox,
+    /// That of the mailbox, and these.
+    Listed(Vec<String>),
+}
+
+impl Default for Config {
+    /// A tenant with one application and one mailbox on loopback, with a new random secret.
+    fn default() -> Self {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            login_address: loopback,
+            smtp_address: loopback,
+            tenant_id: "5a4db0c5-0f5e-4b0e-9d36-7e1c2b8a9f10".into(),
+            tenant_domain: "sandbox.example".into(),
+            client_id: "c1e47a52-6d3b-4f89-8a2e-0b9d5f7c3e61".into(),
+            client_secret: random::client_secret().into(),
+            mailboxes: vec!["relay@sandbox.example".into()],
+            send_as: SendAs::default(),
+            token_lifetime: Duration::from_secs(3_599),
+            max_connections: Some(3),
+            max_recipients: 500,
+            max_message_size: 157_286_400,
+            save_to: None,
+            keep_mail_data: false,
+        }
+    }
+}
+
+/// What happens in the sandbox. No event holds a secret, a token or mail data that was not asked
+/// for.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A client got an access token.
+    TokenIssued {
+        /// The application.
+        client_id: String,
+        /// How long the token is good.
+        expires_in: Duration,
+    },
+    /// A token request was refused.
+    TokenRefused {
+        /// The `error` member of the answer.
+        error: String,
+        /// The AADSTS number.
+        code: u32,
+        /// What was wrong, as the client heard it.
+        description: String,
+    },
+    /// An SMTP client has begun TLS.
+    Connected {
+        /// Where it comes from.
+        peer: SocketAddr,
+        /// Whether TLS protects the connection.
+        secured: bool,
+    },
+    /// An SMTP client has logged in.
+    Authenticated {
+        /// The mailbox.
+        mailbox: String,
+    },
+    /// An SMTP client did something that was refused, or broke off.
+    Refused {
+        /// The verb or stage; never its data.
+        command: String,
+        /// The reply it got, or what happened instead of one.
+        reply: String,
+    },
+    /// A message was accepted.
+    Arrived {
+        /// The message.
+        arrival: Arc<Arrival>,
+        /// The reply to its final dot.
+        reply: String,
+    },
+}
+
+/// Why no sandbox could be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// An address could not be listened on.
+    #[error(
+        "could not listen on {address} for the sandbox's {service}: {source}; \
+         choose another address, or port 0 for any free port"
+    )]
+    Listen {
+        /// Which of the two services.
+        service: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directory for arrivals cannot be used.
+    #[error(
+        "could not use {} for the sandbox's arrivals: {source}; \
+         name a directory that this user may write to", path.display()
+    )]
+    SaveTo {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No certificate could be made.
+    #[error("could not make the sandbox's certificates: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// The new private key could not be used.
+    #[error("could not use the sandbox's new private key: {reason}")]
+    PrivateKey {
+        /// What was wrong with it.
+        reason: &'static str,
+    },
+    /// TLS could not be set up with the certificate.
+    #[error("could not set up TLS for the sandbox: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A running fake tenant. Dropping it ends it as [`Sandbox::shutdown`] does, without waiting.
+#[derive(Debug)]
+pub struct Sandbox {
+    tenant: Arc<Tenant>,
+    ca: CertificateDer<'static>,
+    ca_pem: String,
+    login_address: SocketAddr,
+    smtp_address: SocketAddr,
+    drain: Drain,
+}
+
+impl Sandbox {
+    /// Starts both services.
+    ///
+    /// # Errors
+    /// [`SandboxError`] if an address is taken or the directory for arrivals cannot be used.
+    pub async fn start(config: Config) -> Result<Self, SandboxError> {
+        let clock = Clock::system();
+        let Certificates { ca, ca_pem, acceptor } = certificates::issue(clock.now())?;
+        let (login, login_address) = listen("token endpoint", config.login_address).await?;
+        let (smtp, smtp_address) = listen("submission service", config.smtp_address).await?;
+        let save_to = config.save_to.clone().unwrap_or_default();
+        let tenant = Tenant::new(config, clock)
+            .map_err(|source| SandboxError::SaveTo { path: save_to, source })?;
+        let tenant = Arc::new(tenant);
+        let drain = Drain::new();
+        drain.spawn(login::serve(login, acceptor.clone(), Arc::clone(&tenant), drain.clone()));
+        drain.spawn(submission::serve(smtp, acceptor, Arc::clone(&tenant), drain.clone()));
+        Ok(Self { tenant, ca, ca_pem, login_address, smtp_address, drain })
+    }
+
+    /// The certificate authority as PEM, for a `ca_file`.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The certificate authority, for a root store.
+    #[must_use]
+    pub fn ca_certificate(&self) -> CertificateDer<'static> {
+        self.ca.clone()
+    }
+
+    /// What stands in for `https://login.microsoftonline.com`.
+    #[must_use]
+    pub fn login_url(&self) -> String {
+        format!("https://localhost:{}", self.login_address.port())
+    }
+
+    /// Where the submission service listens; its certificate is for `localhost`.
+    #[must_use]
+    pub fn smtp_address(&self) -> SocketAddr {
+        self.smtp_address
+    }
+
+    /// What the tenant looks like, with the secret that was made up for it.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.tenant.config
+    }
+
+    /// The events from now on. Who falls more than 4,096 behind misses the oldest.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.tenant.subscribe()
+    }
+
+    /// How many messages have been accepted since the start.
+    #[must_use]
+    pub fn arrivals(&self) -> u64 {
+        self.tenant.arrivals.count()
+    }
+
+    /// The `[office365]` section that points a relay here, secret included. `ca_file` is where
+    /// the caller has put [`Sandbox::ca_pem`].
+    #[must_use]
+    pub fn relay_config(&self, ca_file: &Path) -> String {
+        let config = self.config();
+        let text = |value: &str| toml::Value::String(value.to_owned());
+        let mailbox = config.mailboxes.first().map_or("", String::as_str);
+        let keys = [
+            ("tenant_id", text(&config.tenant_id)),
+            ("client_id", text(&config.client_id)),
+            ("client_secret", text(config.client_secret.expose_secret())),
+            ("mailbox", text(mailbox)),
+            ("login_url", text(&self.login_url())),
+            ("scope", text("https://outlook.office365.com/.default")),
+            ("smtp_host", text("localhost")),
+            ("smtp_port", toml::Value::Integer(self.smtp_address.port().into())),
+            ("ca_file", text(&ca_file.to_string_lossy())),
+        ];
+        let lines = keys.map(|(key, value)| format!("{key} = {value}\n"));
+        format!("[office365]\n{}", lines.concat())
+    }
+
+    /// Stops both services and closes their connections.
+    pub async fn shutdown(self) {
+        if let Err(running) = self.drain.finish(SHUTDOWN_GRACE).await {
+            tracing::warn!(running, "sandbox tasks did not end in time");
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.drain.signal();
+    }
+}
+
+async fn listen(
+    service: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), SandboxError> {
+    let fault = |source| SandboxError::Listen { service, address, source };
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    Ok((listener, address))
+}
+
+/// Accepts connections until the drain begins, and gives each a task that ends then as well.
+async fn accept<C>(
+    listener: &TcpListener,
+    drain: &Drain,
+    mut serve: impl FnMut(TcpStream, SocketAddr) -> C,
+) where
+    C: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.signaled() => return,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                // Without it a reply can wait for the client's acknowledgement of the last one.
+                let _ = socket.set_nodelay(true);
+                let (work, over) = (serve(socket, peer), drain.clone());
+                drain.spawn(async move {
+                    tokio::select! {
+                        () = work => {}
+                        () = over.signaled() => {}
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "sandbox could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await; // out of descriptors, most likely
+            }
+        }
+    }
+}
+
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,381 @@
+//! What each SMTP command does and how it is answered. No socket here: lines come in, replies
+//! pile up in `replies` until the connection sends them.
+
+use std::{borrow::Cow, io::Write as _, net::SocketAddr, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{
+    Arrival, Event, ForwardPath,
+    command::{self, Verb},
+    header::Header,
+    mail_data::MailData,
+    random,
+    tenant::{Login, LoginFault, Tenant},
+    verdict,
+};
+
+/// The server's side of one connection.
+pub(super) struct Session {
+    /// Replies that have not been sent yet.
+    pub replies: Vec<u8>,
+    tenant: Arc<Tenant>,
+    peer: SocketAddr,
+    id: String,
+    secured: bool,
+    greeting: Option<Greeting>,
+    login: Option<Login>,
+    transaction: Option<Transaction>,
+}
+
+struct Greeting {
+    name: String,
+    extended: bool,
+}
+
+struct Transaction {
+    mail: command::Mail,
+    forward_paths: Vec<ForwardPath>,
+}
+
+/// What the connection has to do after a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Read the next command.
+    Command,
+    /// Read the answer to a 334.
+    AuthResponse(Mechanism),
+    /// Begin TLS.
+    Upgrade,
+    /// Read mail data.
+    MailData,
+    /// Close the connection.
+    Close,
+}
+
+/// How far which kind of login has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    Xoauth2,
+    LoginName,
+    LoginPassword,
+}
+
+type Outcome = Result<Step, Cow<'static, str>>;
+
+impl Session {
+    /// A session whose greeting is in `replies`.
+    pub fn new(tenant: Arc<Tenant>, peer: SocketAddr) -> Self {
+        let mut session = Self {
+            replies: Vec::with_capacity(512),
+            tenant,
+            peer,
+            id: random::trace_id(),
+            secured: false,
+            greeting: None,
+            login: None,
+            transaction: None,
+        };
+        let (date, id) = (session.tenant.now().rfc5322(), session.id.clone());
+        session.reply(&format!("220 {HOST} Microsoft ESMTP MAIL Service ready at {date} [{id}]"));
+        session
+    }
+
+    /// After the TLS handshake everything begins anew (RFC 3207 section 4.2).
+    pub fn secure(&mut self) {
+        self.secured = true;
+        self.greeting = None;
+        self.transaction = None;
+        self.tenant.emit(Event::Connected { peer: self.peer, secured: true });
+    }
+
+    /// An empty message, for what follows 354.
+    pub fn new_message(&self) -> MailData {
+        verdict::new_message(&self.tenant)
+    }
+
+    /// Executes one command line.
+    pub fn command(&mut self, line: &[u8]) -> Step {
+        let (verb, argument) = match command::split(line) {
+            Ok(parts) => parts,
+            Err(reply) => {
+                // What the client sent may be a stray token: it is not repeated.
+                self.refuse("unknown command", reply);
+                return Step::Command;
+            }
+        };
+        let outcome = match verb {
+            Verb::Ehlo | Verb::Helo => self.hello(argument, verb == Verb::Ehlo),
+            Verb::StartTls => self.start_tls(argument),
+            Verb::Auth => self.auth(argument),
+            Verb::Mail => self.mail(argument),
+            Verb::Rcpt => self.rcpt(argument),
+            Verb::Data => self.data(argument),
+            Verb::Rset | Verb::Noop | Verb::Vrfy | Verb::Help | Verb::Quit => {
+                self.simple(verb, argument)
+            }
+        };
+        outcome.unwrap_or_else(|reply| {
+            self.refuse(verb.name(), &reply);
+            Step::Command
+        })
+    }
+
+    fn hello(&mut self, argument: Option<&str>, extended: bool) -> Outcome {
+        let name = argument
+            .filter(|name| command::is_client_name(name))
+            .ok_or("501 5.5.4 Invalid domain name")?;
+        self.transaction = None;
+        self.greeting = Some(Greeting { name: name.to_owned(), extended });
+        let hello = format!("{HOST} Hello [{}]", self.peer.ip().to_canonical());
+        if !extended {
+            self.reply(&format!("250 {hello}"));
+            return Ok(Step::Command);
+        }
+        let size = format!("SIZE {}", self.tenant.config.max_message_size);
+        let door = if self.secured { "AUTH LOGIN XOAUTH2" } else { "STARTTLS" };
+        let offers = [&hello, &size, "PIPELINING", "DSN", "ENHANCEDSTATUSCODES", door, "8BITMIME"];
+        for offer in offers {
+            self.reply(&format!("250-{offer}"));
+        }
+        self.reply("250 SMTPUTF8");
+        Ok(Step::Command)
+    }
+
+    fn start_tls(&mut self, argument: Option<&str>) -> Outcome {
+        self.need_extended_greeting()?;
+        none_expected(argument)?;
+        if self.secured {
+            return Err("503 5.5.2 Only one STARTTLS command can be issued per session".into());
+        }
+        self.reply("220 2.0.0 SMTP server ready");
+        Ok(Step::Upgrade)
+    }
+
+    fn auth(&mut self, argument: Option<&str>) -> Outcome {
+        self.need_extended_greeting()?;
+        if !self.secured {
+            return Err("530 5.7.0 Must issue a STARTTLS command first".into());
+        }
+        if self.login.is_some() || self.transaction.is_some() {
+            return Err("503 5.5.1 Bad sequence of commands".into());
+        }
+        let argument = argument.unwrap_or_default();
+        let (mechanism, response) = match argument.split_once(' ') {
+            Some((mechanism, response)) => (mechanism, Some(response)),
+            None => (argument, None),
+        };
+        let mechanism = match mechanism.to_ascii_uppercase().as_str() {
+            "XOAUTH2" => Mechanism::Xoauth2,
+            "LOGIN" => Mechanism::LoginName,
+            "" => return Err(command::INVALID_ARGUMENTS.into()),
+            _ => return Err("504 5.7.4 Unrecognized authentication type".into()),
+        };
+        match response {
+            Some(response) => self.judge_login(mechanism, response.as_bytes()),
+            None => Ok(self.challenge(mechanism)),
+        }
+    }
+
+    fn challenge(&mut self, mechanism: Mechanism) -> Step {
+        self.reply(match mechanism {
+            Mechanism::Xoauth2 => "334 ",
+            Mechanism::LoginName => "334 VXNlcm5hbWU6",
+            Mechanism::LoginPassword => "334 UGFzc3dvcmQ6",
+        });
+        Step::AuthResponse(mechanism)
+    }
+
+    /// Takes the line that answers a 334.
+    pub fn auth_response(&mut self, mechanism: Mechanism, line: &[u8]) -> Step {
+        self.judge_login(mechanism, line).unwrap_or_else(|reply| {
+            self.refuse(Verb::Auth.name(), &reply);
+            Step::Command
+        })
+    }
+
+    fn judge_login(&mut self, mechanism: Mechanism, response: &[u8]) -> Outcome {
+        match mechanism {
+            // Exchange answers a cancelled exchange with the same 535.
+            _ if response == b"*" => Err(UNAUTHENTICATED.into()),
+            Mechanism::LoginName => Ok(self.challenge(Mechanism::LoginPassword)),
+            Mechanism::LoginPassword => {
+                Err("535 5.7.139 Authentication unsuccessful, basic authentication is disabled."
+                    .into())
+            }
+            Mechanism::Xoauth2 => {
+                let login = self.log_in(response).map_err(|reason| {
+                    tracing::info!(peer = %self.peer, %reason, "sandbox refused a login");
+                    UNAUTHENTICATED
+                })?;
+                let mailbox = login.mailbox().to_owned();
+                self.login = Some(login);
+                self.tenant.emit(Event::Authenticated { mailbox });
+                self.reply("235 2.7.0 Authentication successful");
+                Ok(Step::Command)
+            }
+        }
+    }
+
+    /// The reason for a refusal is for our log; the client learns as little as from Exchange.
+    fn log_in(&self, response: &[u8]) -> Result<Login, String> {
+        let decoded = STANDARD.decode(response).map_err(|_| "the response is not base64")?;
+        let (user, token) = split_xoauth2(&decoded).ok_or("the response is not an XOAUTH2 one")?;
+        self.tenant.log_in(user, token).map_err(|fault| match fault {
+            LoginFault::Mailbox => format!("no mailbox {user:?} in this tenant"),
+            LoginFault::Token(fault) => format!("the access token does not count: {fault:?}"),
+        })
+    }
+
+    fn mail(&mut self, argument: Option<&str>) -> Outcome {
+        self.need_greeting()?;
+        if self.login.is_none() {
+            return Err("530 5.7.57 Client not authenticated to send mail.".into());
+        }
+        if self.transaction.is_some() {
+            return Err("503 5.5.2 Sender already specified".into());
+        }
+        let mail = command::mail(argument, self.tenant.config.max_message_size)?;
+        self.transaction = Some(Transaction { mail, forward_paths: Vec::new() });
+        self.reply("250 2.1.0 Sender OK");
+        Ok(Step::Command)
+    }
+
+    fn rcpt(&mut self, argument: Option<&str>) -> Outcome {
+        self.need_greeting()?;
+        let most = self.tenant.config.max_recipients;
+        let transaction = self.transaction.as_mut().ok_or("503 5.5.2 Need mail command")?;
+        let rcpt = command::rcpt(argument, transaction.mail.smtputf8)?;
+        if transaction.forward_paths.len() >= most {
+            return Err("452 4.5.3 Too many recipients".into());
+        }
+        let command::Rcpt { forward_path: address, parameters } = rcpt;
+        transaction.forward_paths.push(ForwardPath { address, parameters });
+        self.reply("250 2.1.5 Recipient OK");
+        Ok(Step::Command)
+    }
+
+    fn data(&mut self, argument: Option<&str>) -> Outcome {
+        self.need_greeting()?;
+        none_expected(argument)?;
+        let transaction = self.transaction.as_ref().ok_or("503 5.5.2 Need mail command")?;
+        if transaction.forward_paths.is_empty() {
+            return Err("503 5.5.2 Need rcpt command".into());
+        }
+        if !self.login.as_ref().is_some_and(Login::may_submit) {
+            self.transaction = None;
+            return Err("432 4.3.2 Concurrent connections limit exceeded. \
+                        Visit https://aka.ms/concurrent_sending for more information."
+                .into());
+        }
+        self.reply("354 Start mail input; end with <CRLF>.<CRLF>");
+        Ok(Step::MailData)
+    }
+
+    fn simple(&mut self, verb: Verb, argument: Option<&str>) -> Outcome {
+        if !matches!(verb, Verb::Noop | Verb::Vrfy | Verb::Help) {
+            none_expected(argument)?;
+        }
+        self.reply(match verb {
+            Verb::Rset => "250 2.0.0 Resetting",
+            Verb::Vrfy => "252 2.1.5 Cannot VRFY user",
+            Verb::Help => "214 2.0.0 This is a test double of Office 365: see o365-relay sandbox",
+            Verb::Quit => "221 2.0.0 Service closing transmission channel",
+            _ => "250 2.0.0 OK",
+        });
+        match verb {
+            Verb::Rset => self.transaction = None,
+            Verb::Quit => {
+                // Before the client can read the 221, its place is free for another connection.
+                self.login = None;
+                return Ok(Step::Close);
+            }
+            _ => {}
+        }
+        Ok(Step::Command)
+    }
+
+    /// Judges a message that has been read to its end, and answers.
+    pub async fn message(&mut self, data: MailData) {
+        let (Some(transaction), Some(login)) = (self.transaction.take(), &self.login) else {
+            return; // no 354 went out without both
+        };
+        let mailbox = login.mailbox().to_owned();
+        let header = Header::read(data.octets());
+        let reverse_path = &transaction.mail.reverse_path;
+        if let Err(reply) = verdict::judge(&self.tenant, &mailbox, reverse_path, &data, &header) {
+            self.refuse(MAIL_DATA, &reply);
+            return;
+        }
+        let arrival = Arrival {
+            number: 0, // given by Arrivals::add
+            arrived_at: self.tenant.now(),
+            authenticated_as: mailbox,
+            helo: self.greeting.as_ref().map(|greeting| greeting.name.clone()).unwrap_or_default(),
+            reverse_path: transaction.mail.reverse_path,
+            mail_parameters: transaction.mail.parameters,
+            forward_paths: transaction.forward_paths,
+            size: data.size(),
+            mail_data: None,
+            subject: header.subject,
+            from: header.from,
+            message_id: header.message_id,
+        };
+        match self.tenant.arrivals.add(arrival, data.into_octets()).await {
+            Ok(arrival) => {
+                let reply = verdict::accepted(&arrival);
+                self.reply(&reply);
+                self.tenant.emit(Event::Arrived { arrival, reply });
+            }
+            Err(error) => {
+                tracing::error!(%error, "sandbox could not save an arrival");
+                self.refuse(MAIL_DATA, "451 4.7.0 Temporary server error. Please try again later.");
+            }
+        }
+    }
+
+    fn need_greeting(&self) -> Result<(), Cow<'static, str>> {
+        self.greeting.as_ref().map(|_| ()).ok_or(Cow::Borrowed(NO_GREETING))
+    }
+
+    fn need_extended_greeting(&self) -> Result<(), Cow<'static, str>> {
+        let greeted = self.greeting.as_ref().is_some_and(|greeting| greeting.extended);
+        greeted.then_some(()).ok_or(Cow::Borrowed(NO_GREETING))
+    }
+
+    /// Refuses a command; the tail is what Microsoft's support would trace it by.
+    pub fn refuse(&mut self, command: &str, reply: &str) {
+        let time = self.tenant.now().timestamp().strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let reply = format!("{reply} [{HOST} {time} {}]", self.id);
+        self.reply(&reply);
+        self.tenant.emit(Event::Refused { command: command.to_owned(), reply });
+    }
+
+    /// Notes what went wrong where no reply can be sent.
+    pub fn note(&self, stage: &str, what: String) {
+        self.tenant.emit(Event::Refused { command: stage.to_owned(), reply: what });
+    }
+
+    fn reply(&mut self, line: &str) {
+        let _ = write!(self.replies, "{line}\r\n"); // writing to memory does not fail
+    }
+}
+
+/// `user=` mailbox ^A `auth=Bearer ` token ^A ^A
+fn split_xoauth2(response: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(response).ok()?;
+    let (user, rest) = text.strip_prefix("user=")?.split_once('\u{1}')?;
+    let token = rest.strip_prefix("auth=Bearer ")?.strip_suffix("\u{1}\u{1}")?;
+    (!user.is_empty() && !token.contains('\u{1}')).then_some((user, token))
+}
+
+fn none_expected(argument: Option<&str>) -> Result<(), Cow<'static, str>> {
+    argument.map_or(Ok(()), |_| Err(command::INVALID_ARGUMENTS.into()))
+}
+
+/// The stage after DATA, in events.
+pub(super) const MAIL_DATA: &str = "mail data";
+/// The name that this server goes by in its replies.
+pub(super) const HOST: &str = "SB0P000CA0001.outlook.sandbox.example";
+const NO_GREETING: &str = "503 5.5.2 Send hello first";
+const UNAUTHENTICATED: &str = "535 5.7.3 Authentication unsuccessful";

@@ -1,0 +1,64 @@
+//! What becomes of a message once its final dot has been read: the checks that Exchange makes
+//! only then, and the final reply.
+
+use std::borrow::Cow;
+
+use super::{
+    Arrival, command, header::Header, mail_data::MailData, random, session::HOST, tenant::Tenant,
+};
+
+/// An empty message that holds as much mail data in memory as somebody will want to have.
+pub(super) fn new_message(tenant: &Tenant) -> MailData {
+    let most = usize::try_from(tenant.config.max_message_size).unwrap_or(usize::MAX);
+    let all = tenant.arrivals.wants_mail_data();
+    MailData::new(if all { most } else { most.min(HEADER_LIMIT) })
+}
+
+/// Judges a message that `mailbox` submits; the error is the reply.
+pub(super) fn judge(
+    tenant: &Tenant,
+    mailbox: &str,
+    reverse_path: &str,
+    data: &MailData,
+    header: &Header,
+) -> Result<(), Cow<'static, str>> {
+    if data.size() > tenant.config.max_message_size {
+        return Err(command::TOO_LARGE.into());
+    }
+    if data.has_bare_line_ends() {
+        return Err("550 5.6.11 Bare line feed or carriage return in the message".into());
+    }
+    let author = header
+        .author()
+        .ok_or("550 5.7.512 Access denied, the From header lacks a valid address")?;
+    // Which of the two Exchange compares is not known, so both have to be allowed.
+    let denied = [author.as_str(), reverse_path]
+        .into_iter()
+        .find(|address| !tenant.may_send_as(mailbox, address));
+    match denied {
+        None => Ok(()),
+        Some(address) => Err(Cow::Owned(format!(
+            "554 5.2.252 SendAsDenied; {mailbox} not allowed to send as {}; \
+             STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied",
+            address.escape_default()
+        ))),
+    }
+}
+
+/// The final reply to a message that was accepted.
+pub(super) fn accepted(arrival: &Arrival) -> String {
+    let fit = |id: &&str| {
+        id.len() <= MAX_ID
+            && id.starts_with('<')
+            && id.ends_with('>')
+            && id.bytes().all(|octet| octet.is_ascii_graphic())
+    };
+    let id: Cow<'_, str> = match arrival.message_id.as_deref().filter(fit) {
+        Some(id) => id.into(),
+        None => format!("<{}@{HOST}>", random::guid()).into(),
+    };
+    format!("250 2.0.0 OK {id} [Hostname={HOST}]")
+}
+
+const MAX_ID: usize = 400; // so that the reply line stays under 512 octets
+const HEADER_LIMIT: usize = 256 * 1024;
