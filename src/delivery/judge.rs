@@ -61,7 +61,14 @@ mod tests {
     #[test]
     fn nothing_up_to_auth_hurts_a_message() {
         for stage in [Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Reset] {
-            for line in ["554 5.3.2 no", "421 4.3.2 busy", "550 5.1.1 odd", "552 5.3.4 odd", "535 5.7.3 no", "999"] {
+            for line in [
+                "554 5.3.2 no",
+                "421 4.3.2 busy",
+                "550 5.1.1 odd",
+                "552 5.3.4 odd",
+                "535 5.7.3 no",
+                "999",
+            ] {
                 if let Some(reply) = Reply::parse(format!("{line}\r\n").as_bytes()) {
                     let judgement = judge(stage, &reply);
                     assert!(judgement.scope.pauses(), "{stage:?} {line}: {judgement:?}");
@@ -85,14 +92,23 @@ mod tests {
         assert_eq!(scope(Stage::Rcpt, "450 4.2.1 busy"), Scope::Transient);
         assert_eq!(scope(Stage::Mail, "550 5.9.9 no"), Scope::Message);
         assert_eq!(scope(Stage::EndOfData, "554 5.9.9 no"), Scope::Message);
-        assert_eq!(scope(Stage::EndOfData, "451 4.7.0 Temporary server error. PRX4"), Scope::Transient);
+        assert_eq!(
+            scope(Stage::EndOfData, "451 4.7.0 Temporary server error. PRX4"),
+            Scope::Transient
+        );
         assert_eq!(scope(Stage::EndOfData, "421 4.4.2 Connection dropped"), Scope::Transient);
         assert_eq!(scope(Stage::Mail, "503 5.5.1 bad sequence"), Scope::Transient);
     }
 
     #[test]
     fn the_pair_that_must_not_be_mixed_up() {
-        assert_eq!(scope(Stage::EndOfData, "554 5.2.252 SendAsDenied; a not allowed to send as b"), Scope::Sender);
-        assert_eq!(scope(Stage::EndOfData, "550 5.2.252 Sender throttled due to continuous errors"), Scope::Lane);
+        assert_eq!(
+            scope(Stage::EndOfData, "554 5.2.252 SendAsDenied; a not allowed to send as b"),
+            Scope::Sender
+        );
+        assert_eq!(
+            scope(Stage::EndOfData, "550 5.2.252 Sender throttled due to continuous errors"),
+            Scope::Lane
+        );
     }
 }

@@ -6,7 +6,8 @@ pub(super) fn fill<'a>(text: &'a str, value_of: impl Fn(&str) -> Option<&'a str>
     let mut rest = text;
     while let Some((before, placeholder)) = rest.split_once('{') {
         filled.push_str(before);
-        let known = placeholder.split_once('}').and_then(|(name, after)| Some((value_of(name)?, after)));
+        let known =
+            placeholder.split_once('}').and_then(|(name, after)| Some((value_of(name)?, after)));
         let (value, after) = known.unwrap_or(("{", placeholder));
         filled.push_str(value);
         rest = after;

@@ -153,6 +153,15 @@ impl Reply {
         Some(Self { code: code?, enhanced, lines })
     }
 
+    /// The same reply with one more line of text; empty text adds none.
+    #[must_use]
+    pub fn with_line(mut self, text: String) -> Self {
+        if !text.is_empty() {
+            self.lines.push(printable(text.into()));
+        }
+        self
+    }
+
     /// The reply code.
     #[must_use]
     pub fn code(&self) -> ReplyCode {

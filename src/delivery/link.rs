@@ -1,0 +1,196 @@
+//! One secured connection, driven command by command through lettre.
+
+use std::{error::Error, io, time::Duration};
+
+use lettre::transport::smtp::{client::AsyncSmtpConnection, extension::ClientId};
+
+use super::{
+    trouble::{Stage, Trouble},
+    wire::{Control, Wire},
+};
+use crate::{smtp::reply::Reply, store::Body};
+
+/// RFC 5321 section 4.5.3.2: MAIL and RCPT 5 minutes, DATA 2 minutes, final dot 10 minutes.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
+const DATA_PATIENCE: Duration = Duration::from_secs(120);
+const FINAL_PATIENCE: Duration = Duration::from_secs(600);
+
+pub(super) struct Link {
+    smtp: AsyncSmtpConnection,
+    control: Control,
+    /// More came than was asked for: the next reply could be mistaken for another's.
+    out_of_step: bool,
+}
+
+impl Link {
+    /// Hands the stream to lettre, which says EHLO on it.
+    pub async fn open(wire: Wire, control: Control, ehlo_name: &str) -> Result<Self, Trouble> {
+        control.expect_reply(COMMAND_PATIENCE);
+        let hello = ClientId::Domain(ehlo_name.to_owned());
+        match AsyncSmtpConnection::connect_with_transport(Box::new(wire), &hello).await {
+            Ok(smtp) => Ok(Self { smtp, control, out_of_step: false }),
+            Err(error) => match first_reply(&control.take_transcript()) {
+                Some((reply, _)) => Err(Trouble::Refused { stage: Stage::Ehlo, reply }),
+                None => Err(Trouble::broken(Stage::Ehlo, innermost(&error))),
+            },
+        }
+    }
+
+    /// Whether replies and commands can still be matched.
+    pub fn is_in_step(&self) -> bool {
+        !self.out_of_step && !self.control.is_poisoned()
+    }
+
+    /// Sends a line, which must end in CRLF and hold no other, and reads the reply to it.
+    pub async fn exchange(&mut self, stage: Stage, line: &str) -> Result<Reply, Trouble> {
+        let patience = if stage == Stage::Data { DATA_PATIENCE } else { COMMAND_PATIENCE };
+        self.control.expect_reply(patience);
+        let outcome = self.smtp.command(line).await;
+        self.reply(stage, outcome.err())
+    }
+
+    /// Sends the mail data with the final dot, and reads the reply to it.
+    pub async fn mail_data(&mut self, body: Body) -> Result<Reply, Trouble> {
+        self.control.expect_reply(FINAL_PATIENCE);
+        let mut source = Source::new(body, self.control.clone());
+        let outcome = self.smtp.message_iter(&mut source).await;
+        if let Some(error) = source.error {
+            return Err(Trouble::Unreadable { cause: error.to_string() });
+        }
+        // Until the source was used up the final dot cannot be out.
+        let stage = if source.exhausted { Stage::EndOfData } else { Stage::MailData };
+        self.reply(stage, outcome.err())
+    }
+
+    /// Upstream's words are what counts, not what lettre made of them.
+    fn reply(
+        &mut self,
+        stage: Stage,
+        error: Option<lettre::transport::smtp::Error>,
+    ) -> Result<Reply, Trouble> {
+        if let Some((reply, alone)) = first_reply(&self.control.take_transcript()) {
+            self.out_of_step |= !alone;
+            return Ok(reply);
+        }
+        let cause = error.map_or_else(|| "no reply".to_owned(), |error| innermost(&error));
+        Err(Trouble::broken(stage, cause))
+    }
+}
+
+/// The first whole reply, and whether nothing stands behind it.
+fn first_reply(octets: &[u8]) -> Option<(Reply, bool)> {
+    let mut end = 0;
+    for line in octets.split_inclusive(|octet| *octet == b'\n') {
+        end += line.len();
+        if line.get(3) != Some(&b'-') && line.ends_with(b"\n") {
+            return Reply::parse(&octets[..end]).map(|reply| (reply, end == octets.len()));
+        }
+    }
+    None
+}
+
+/// lettre's own text is "network error"; the reason stands at the end of the chain.
+fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    match innermost.to_string().as_str() {
+        "incomplete response" => "the server closed the connection".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
+/// The body without its final CRLF, which lettre puts before the dot by itself.
+struct Source {
+    chunks: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send>,
+    /// Octets still to come before the last two.
+    left: u64,
+    tail: Vec<u8>,
+    control: Control,
+    exhausted: bool,
+    error: Option<io::Error>,
+}
+
+impl Source {
+    fn new(body: Body, control: Control) -> Self {
+        let left = body.len().saturating_sub(2);
+        let chunks = Box::new(body.chunks());
+        Self { chunks, left, tail: Vec::new(), control, exhausted: false, error: None }
+    }
+}
+
+impl Iterator for &mut Source {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        while let Some(chunk) = self.chunks.next() {
+            let mut chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.control.poison();
+                    self.error = Some(error);
+                    return None;
+                }
+            };
+            let now = chunk.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            self.tail.extend_from_slice(&chunk[now..]);
+            self.left -= now as u64;
+            chunk.truncate(now);
+            if !chunk.is_empty() {
+                return Some(chunk);
+            }
+        }
+        let tail = std::mem::take(&mut self.tail);
+        if tail.is_empty() || tail == b"\r\n" {
+            self.exhausted = true;
+            return None;
+        }
+        Some(tail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(body: &[u8]) -> Vec<u8> {
+        let mut source = Source::new(Body::Memory(body.to_vec()), Control::default());
+        let sent = (&mut source).flatten().collect();
+        assert!(source.exhausted);
+        sent
+    }
+
+    #[test]
+    fn the_final_crlf_is_left_to_lettre_and_nothing_else() {
+        assert_eq!(sent(b"a\r\n"), b"a");
+        assert_eq!(sent(b"a\r\n\r\n"), b"a\r\n");
+        assert_eq!(sent(b"\r\n"), b"");
+        assert_eq!(sent(b"no line end"), b"no line end");
+        assert_eq!(sent(b"x"), b"x");
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_read_is_never_taken_for_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("short");
+        std::fs::write(&path, vec![b'x'; 100_000]).unwrap();
+        let control = Control::default();
+        let body = Body::File(std::fs::File::open(&path).unwrap(), 200_000);
+        let mut source = Source::new(body, control.clone());
+        let sent: usize = (&mut source).map(|chunk| chunk.len()).sum();
+        assert!(sent < 200_000 && !source.exhausted && control.is_poisoned());
+        assert!(source.error.is_some());
+    }
+
+    #[test]
+    fn a_reply_with_something_behind_it_is_told_apart() {
+        let (reply, alone) = first_reply(b"250-a\r\n250 b\r\n").unwrap();
+        assert_eq!((reply.text().as_str(), alone), ("a b", true));
+        let (reply, alone) = first_reply(b"250 ok\r\n421 4.3.2 closing\r\n").unwrap();
+        assert_eq!((reply.code().value(), alone), (250, false));
+        assert!(first_reply(b"250-a\r\n").is_none());
+        assert!(first_reply(b"250 cut o").is_none());
+        assert!(first_reply(b"").is_none());
+    }
+}

@@ -1,0 +1,300 @@
+//! The smarthost: logging in with XOAUTH2, mail transactions, one verdict a recipient.
+
+use std::fmt::Write;
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+
+use super::{
+    Config, NullSender,
+    connect::{connect, expect},
+    link::Link,
+    trouble::{Stage, Trouble},
+    wire::Control,
+};
+use crate::{
+    smtp::{
+        envelope::{self, MailParameters, Ret},
+        path::ReversePath,
+        reply::Reply,
+    },
+    store::{Body, Entry, PendingRecipient},
+    token::AccessToken,
+};
+
+/// Where mail goes. Connections are made one by one; how many is for the queue to say.
+#[derive(Debug, Clone)]
+pub struct Smarthost {
+    config: Config,
+}
+
+/// A connection that is logged in as one mailbox.
+pub struct Connection {
+    link: Link,
+    mailbox: String,
+    offers: Offers,
+    null_sender: NullSender,
+    /// Mail transactions that this connection may still carry.
+    left: u32,
+    /// The last transaction did not end with a 250, so RSET comes before the next.
+    unfinished: bool,
+}
+
+/// What became of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Upstream has taken the message for it.
+    Relayed(Reply),
+    /// Upstream said no.
+    Refused(Stage, Reply),
+    /// The final dot was sent and no reply came: nobody knows.
+    Uncertain(String),
+}
+
+impl Smarthost {
+    /// A smarthost; connects to nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+
+    /// How connections are kept.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Connects, secures and logs in.
+    ///
+    /// # Errors
+    /// [`Trouble`] of a stage up to AUTH, which is never a message's fault.
+    pub async fn connect(&self, mailbox: &str, token: &AccessToken) -> Result<Connection, Trouble> {
+        let control = Control::default();
+        let wire = connect(&self.config, control.clone()).await?;
+        let mut link = Link::open(wire, control, &self.config.ehlo_name).await?;
+        // Once more, for the lines that lettre does not keep (SIZE, DSN).
+        let hello = format!("EHLO {}\r\n", self.config.ehlo_name);
+        let offers = expect(Stage::Ehlo, 250, link.exchange(Stage::Ehlo, &hello).await?)?;
+        let offers = Offers::read(&offers);
+        authenticate(&mut link, &offers, mailbox, token).await?;
+        Ok(Connection {
+            link,
+            mailbox: mailbox.to_owned(),
+            offers,
+            null_sender: self.config.null_sender,
+            left: self.config.max_messages_per_connection,
+            unfinished: false,
+        })
+    }
+}
+
+/// AUTH XOAUTH2 in two steps: a token does not fit into a command line of 512 octets (RFC 4954
+/// section 4), and servers exist that break on it.
+async fn authenticate(
+    link: &mut Link,
+    offers: &Offers,
+    mailbox: &str,
+    token: &AccessToken,
+) -> Result<(), Trouble> {
+    let stage = Stage::Auth;
+    if !offers.xoauth2 {
+        let reply =
+            Reply::new(504, (5, 7, 4), "the server's EHLO reply does not offer AUTH XOAUTH2");
+        return Err(Trouble::Refused { stage, reply });
+    }
+    expect(stage, 334, link.exchange(stage, "AUTH XOAUTH2\r\n").await?)?;
+    let response = format!("user={mailbox}\u{1}auth=Bearer {}\u{1}\u{1}", token.secret());
+    let reply = link.exchange(stage, &format!("{}\r\n", BASE64.encode(response))).await?;
+    if reply.code().value() != 334 {
+        return expect(stage, 235, reply).map(|_| ());
+    }
+    // A refusal may come as a challenge with JSON first; an empty line asks for the real reply.
+    let challenge =
+        BASE64.decode(reply.text()).map(|json| String::from_utf8_lossy(&json).into_owned());
+    let reply = link.exchange(stage, "\r\n").await?;
+    let reply = reply.with_line(challenge.unwrap_or_default());
+    expect(stage, 235, reply).map(|_| ())
+}
+
+/// What upstream's EHLO reply offers, as far as we use it.
+#[derive(Debug, Default)]
+struct Offers {
+    size: Option<u64>,
+    eight_bit_mime: bool,
+    smtputf8: bool,
+    dsn: bool,
+    xoauth2: bool,
+}
+
+impl Offers {
+    fn read(reply: &Reply) -> Self {
+        let mut offers = Self::default();
+        for line in reply.lines().skip(1) {
+            let line = line.to_ascii_uppercase();
+            let mut words = line.split([' ', '=']);
+            match words.next() {
+                Some("SIZE") => offers.size = words.next().and_then(|n| n.parse().ok()),
+                Some("8BITMIME") => offers.eight_bit_mime = true,
+                Some("SMTPUTF8") => offers.smtputf8 = true,
+                Some("DSN") => offers.dsn = true,
+                Some("AUTH") => offers.xoauth2 |= words.any(|word| word == "XOAUTH2"),
+                _ => {}
+            }
+        }
+        offers
+    }
+
+    /// Why upstream cannot take this message, where its EHLO reply says so already.
+    fn objection(&self, entry: &Entry) -> Option<Reply> {
+        if let Some(limit) = self.size.filter(|limit| *limit > 0 && entry.size > *limit) {
+            let text =
+                format!("message of {} octets exceeds upstream's limit of {limit}", entry.size);
+            return Some(Reply::new(552, (5, 3, 4), text));
+        }
+        if entry.parameters.smtputf8 && !self.smtputf8 {
+            let text = "message needs SMTPUTF8, which upstream does not offer";
+            return Some(Reply::new(550, (5, 6, 7), text));
+        }
+        None
+    }
+}
+
+impl Connection {
+    /// Whether another message may go over this connection.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        self.left > 0 && self.link.is_in_step()
+    }
+
+    /// Runs one mail transaction. There is a verdict for each recipient of the entry, by place.
+    ///
+    /// # Errors
+    /// [`Trouble`] if the connection broke before the final dot, or the body could not be read;
+    /// nothing has been relayed then, and the connection must be dropped.
+    pub async fn send(
+        &mut self,
+        entry: &Entry,
+        body: Body,
+    ) -> Result<Vec<(u32, Verdict)>, Trouble> {
+        if let Some(objection) = self.offers.objection(entry) {
+            return Ok(refused(&entry.recipients, Stage::Mail, &objection));
+        }
+        if std::mem::replace(&mut self.unfinished, true) {
+            expect(Stage::Reset, 250, self.link.exchange(Stage::Reset, "RSET\r\n").await?)?;
+        }
+        self.left = self.left.saturating_sub(1);
+        let line = self.mail_line(entry);
+        let reply = self.link.exchange(Stage::Mail, &line).await?;
+        if reply.code().value() != 250 {
+            return Ok(refused(&entry.recipients, Stage::Mail, &reply));
+        }
+        let (accepted, mut verdicts) = self.recipients(&entry.recipients).await?;
+        if accepted.is_empty() {
+            return Ok(verdicts);
+        }
+        let reply = self.link.exchange(Stage::Data, "DATA\r\n").await?;
+        if reply.code().value() != 354 {
+            let refusals = accepted
+                .iter()
+                .map(|position| (*position, Verdict::Refused(Stage::Data, reply.clone())));
+            verdicts.extend(refusals);
+            return Ok(verdicts);
+        }
+        let verdict = self.end_of_data(body).await?;
+        verdicts.extend(accepted.iter().map(|position| (*position, verdict.clone())));
+        Ok(verdicts)
+    }
+
+    async fn end_of_data(&mut self, body: Body) -> Result<Verdict, Trouble> {
+        match self.link.mail_data(body).await {
+            Ok(reply) if reply.code().is_success() => {
+                self.unfinished = false;
+                Ok(Verdict::Relayed(reply))
+            }
+            Ok(reply) => Ok(Verdict::Refused(Stage::EndOfData, reply)),
+            Err(Trouble::Broken { stage: Stage::EndOfData, cause }) => {
+                self.left = 0;
+                Ok(Verdict::Uncertain(cause))
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Places of the recipients that upstream accepted, and verdicts on the others.
+    async fn recipients(
+        &mut self,
+        recipients: &[PendingRecipient],
+    ) -> Result<(Vec<u32>, Vec<(u32, Verdict)>), Trouble> {
+        let mut accepted = Vec::new();
+        let mut verdicts = Vec::new();
+        let mut rest = recipients.iter();
+        while let Some(recipient) = rest.next() {
+            let line = self.rcpt_line(recipient);
+            let reply = self.link.exchange(Stage::Rcpt, &line).await?;
+            match reply.code().value() {
+                250 | 251 => accepted.push(recipient.position),
+                // No more fit into this transaction, or upstream is closing: the rest would
+                // hear the same.
+                452 | 421 => {
+                    let others = std::iter::once(recipient).chain(rest.by_ref());
+                    verdicts.extend(others.map(|other| {
+                        (other.position, Verdict::Refused(Stage::Rcpt, reply.clone()))
+                    }));
+                }
+                _ => verdicts.push((recipient.position, Verdict::Refused(Stage::Rcpt, reply))),
+            }
+        }
+        Ok((accepted, verdicts))
+    }
+
+    fn mail_line(&self, entry: &Entry) -> String {
+        let path = match (&entry.reverse_path, self.null_sender) {
+            (ReversePath::Null, NullSender::Mailbox) => self.mailbox.as_str(),
+            (path, _) => path.as_str(),
+        };
+        let MailParameters { body, smtputf8, ret, envid, .. } = &entry.parameters;
+        let mut line = format!("MAIL FROM:<{path}>");
+        let mut parameter = |offered: bool, text: std::fmt::Arguments<'_>| {
+            if offered {
+                let _ = write!(line, " {text}");
+            }
+        };
+        parameter(self.offers.size.is_some(), format_args!("SIZE={}", entry.size));
+        let eight_bit = *body == envelope::Body::EightBitMime;
+        parameter(self.offers.eight_bit_mime && eight_bit, format_args!("BODY=8BITMIME"));
+        parameter(*smtputf8, format_args!("SMTPUTF8"));
+        if let Some(ret) = ret {
+            parameter(self.offers.dsn, format_args!("RET={}", Ret::as_str(*ret)));
+        }
+        if let Some(envid) = envid {
+            parameter(self.offers.dsn, format_args!("ENVID={envid}"));
+        }
+        line.push_str("\r\n");
+        line
+    }
+
+    fn rcpt_line(&self, recipient: &PendingRecipient) -> String {
+        let mut line = format!("RCPT TO:<{}>", recipient.forward_path);
+        if self.offers.dsn {
+            if let Some(notify) = &recipient.parameters.notify {
+                let _ = write!(line, " NOTIFY={notify}");
+            }
+            if let Some(orcpt) = &recipient.parameters.orcpt {
+                let _ = write!(line, " ORCPT={orcpt}");
+            }
+        }
+        line.push_str("\r\n");
+        line
+    }
+
+    /// Says goodbye and does not wait long for an answer.
+    pub async fn quit(mut self) {
+        let quit = self.link.exchange(Stage::Reset, "QUIT\r\n");
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), quit).await;
+    }
+}
+
+fn refused(recipients: &[PendingRecipient], stage: Stage, reply: &Reply) -> Vec<(u32, Verdict)> {
+    let verdict =
+        |recipient: &PendingRecipient| (recipient.position, Verdict::Refused(stage, reply.clone()));
+    recipients.iter().map(verdict).collect()
+}

@@ -1,0 +1,179 @@
+//! The TLS stream that lettre drives. It adds what lettre lacks:
+//!
+//! - each read and write has a deadline (lettre's own covers only the TCP connect);
+//! - the octets of each reply are kept, so that upstream's words reach the log unchanged;
+//! - octets that are no ASCII do not break the reply reader;
+//! - a poisoned stream fails the next write: lettre's message iterator cannot report an error,
+//!   and a body that ends early must never be followed by the final dot.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use lettre::transport::smtp::client::AsyncTokioStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_rustls::client::TlsStream;
+
+/// A block of mail data must be taken within this time (RFC 5321 section 4.5.3.2.5).
+const WRITE_PATIENCE: Duration = Duration::from_secs(180);
+
+/// Longest transcript kept: lettre gives up on replies long before.
+const MAX_TRANSCRIPT: usize = 64 * 1024;
+
+/// What the driver and the stream share.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Control(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    read_patience_millis: AtomicU64,
+    poisoned: AtomicBool,
+    transcript: Mutex<Vec<u8>>,
+}
+
+impl Control {
+    /// Before a command: forgets the last reply and sets how long the next may take.
+    pub fn expect_reply(&self, patience: Duration) {
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.0.read_patience_millis.store(millis, Ordering::Relaxed);
+        self.transcript().clear();
+    }
+
+    /// The octets read since [`Control::expect_reply`].
+    pub fn take_transcript(&self) -> Vec<u8> {
+        std::mem::take(&mut self.transcript())
+    }
+
+    /// Makes every further write fail.
+    pub fn poison(&self) {
+        self.0.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_poisoned(&self) -> bool {
+        self.0.poisoned.load(Ordering::Relaxed)
+    }
+
+    fn transcript(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.transcript.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_patience(&self) -> Duration {
+        Duration::from_millis(self.0.read_patience_millis.load(Ordering::Relaxed))
+    }
+}
+
+pub(super) struct Wire {
+    tls: TlsStream<TcpStream>,
+    /// lettre wants to read a greeting; the real one came before TLS.
+    greeting: &'static [u8],
+    control: Control,
+    timer: Pin<Box<Sleep>>,
+    armed: bool,
+    peer: SocketAddr,
+}
+
+impl Wire {
+    pub fn new(tls: TlsStream<TcpStream>, peer: SocketAddr, control: Control) -> Self {
+        let timer = Box::pin(sleep_until(Instant::now()));
+        Self { tls, greeting: b"220 ready\r\n", control, timer, armed: false, peer }
+    }
+
+    /// Turns a wait that lasts too long into an error.
+    fn limit<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll: Poll<io::Result<T>>,
+        patience: Duration,
+    ) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.armed = false;
+            return poll;
+        }
+        if !self.armed {
+            self.armed = true;
+            self.timer.as_mut().reset(Instant::now() + patience);
+        }
+        ready!(self.timer.as_mut().poll(context));
+        self.armed = false;
+        let text = format!("no answer within {} s", patience.as_secs());
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
+    }
+
+    fn record(&self, octets: &mut [u8]) {
+        let mut transcript = self.control.transcript();
+        let room = MAX_TRANSCRIPT.saturating_sub(transcript.len());
+        transcript.extend_from_slice(&octets[..octets.len().min(room)]);
+        for octet in octets.iter_mut().filter(|octet| !octet.is_ascii()) {
+            *octet = b'?';
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.greeting.is_empty() {
+            let (now, later) = this.greeting.split_at(this.greeting.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            this.greeting = later;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut this.tls).poll_read(context, buffer);
+        this.record(&mut buffer.filled_mut()[before..]);
+        let patience = this.control.read_patience();
+        this.limit(context, poll, patience)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.control.is_poisoned() {
+            return Poll::Ready(Err(io::Error::other("the message could not be read")));
+        }
+        let poll = Pin::new(&mut self.tls).poll_write(context, octets);
+        self.limit(context, poll, WRITE_PATIENCE)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.tls).poll_flush(context);
+        self.limit(context, poll, WRITE_PATIENCE)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.tls).poll_shutdown(context);
+        self.limit(context, poll, WRITE_PATIENCE)
+    }
+}
+
+impl AsyncTokioStream for Wire {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
