@@ -1,6 +1,24 @@
 //! The schedule over the store: lanes with their pace and pauses, the runner, the retries.
+//!
+//! | Module | What it does |
+//! |---|---|
+//! | [`schedule`] | when the next attempt is; pure |
+//! | [`pace`] | how fast messages may follow each other; pure |
+//! | [`pause`] | when a gate is closed, and the one probe that opens it; pure |
+//! | `lane` | one lane's loop: takes what is due, hands it to delivery |
+//! | `attempt` | one message's attempt, from the body to the settlement |
+//! | [`runner`] | starts the lanes and tells how they are |
 
 use std::{num::NonZeroU32, time::Duration};
+
+mod attempt;
+mod lane;
+pub mod pace;
+pub mod pause;
+pub mod runner;
+pub mod schedule;
+
+use crate::{smtp::path::ReversePath, store::Router};
 
 /// What the queue needs to know; all values are checked.
 #[derive(Debug, Clone)]
@@ -29,4 +47,28 @@ pub enum Pace {
     PerMinute(NonZeroU32),
     /// As fast as they go: tests, other hosts.
     Unlimited,
+}
+
+/// Routes messages to the lanes of a configuration.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    names: Vec<String>,
+}
+
+impl Lanes {
+    /// The lanes of `config`, which has one at least.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { names: config.lanes.iter().map(|lane| lane.mailbox.clone()).collect() }
+    }
+}
+
+impl Router for Lanes {
+    fn lane(&self, _reverse_path: &ReversePath) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+
+    fn knows(&self, lane: &str) -> bool {
+        self.names.iter().any(|name| name == lane)
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::UnixMillis;
@@ -42,6 +43,18 @@ impl AccessToken {
         self.expires_at
     }
 
+    /// The `oid` claim, for advice to people: the Object ID of the enterprise application, which
+    /// `New-ServicePrincipal -ObjectId` needs. `None` for a token that is no readable JWT.
+    #[must_use]
+    pub fn object_id(&self) -> Option<String> {
+        let payload = self.secret().split('.').nth(1)?;
+        let claims = BASE64_URL.decode(payload).ok()?;
+        let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+        let id = claims.get("oid")?.as_str()?;
+        let plain = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        plain.then(|| id.to_owned())
+    }
+
     /// Whether enough of its life is left at `now` to log in with it.
     #[must_use]
     pub fn is_usable(&self, now: UnixMillis) -> bool {
@@ -65,5 +78,16 @@ mod tests {
         assert_eq!(format!("{token:?}"), "AccessToken(..)");
         assert!(token.is_usable(UnixMillis(30_000)) && !token.is_usable(UnixMillis(30_001)));
         assert!(!token.is_usable(UnixMillis(90_000)));
+    }
+
+    #[test]
+    fn it_tells_the_object_id_if_it_can() {
+        let token = |payload: &str| {
+            let jwt = format!("e30.{}.x", BASE64_URL.encode(payload));
+            AccessToken::new(jwt.into(), UnixMillis(0), UnixMillis(0)).object_id()
+        };
+        assert_eq!(token("{\"oid\":\"11-aa\"}").as_deref(), Some("11-aa"));
+        assert_eq!(token("{\"oid\":\"$(reboot)\"}"), None);
+        assert_eq!(token("no json"), None);
     }
 }

@@ -1,0 +1,160 @@
+//! A gate that trouble closes: it stays closed for a while, doubling with each failure, then
+//! lets one message through as a probe. Success opens it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{clock::UnixMillis, office365::replies::PauseRule};
+
+/// Why a gate is closed, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// What happened, in upstream's or the system's words.
+    pub reason: String,
+    /// The next step for the admin, if there is one.
+    pub advice: Option<String>,
+}
+
+/// Whether a message may pass now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// Yes.
+    Open,
+    /// One, to see whether the cause is gone; the caller must tell how it went.
+    Probe,
+    /// Not before this time.
+    Closed(Instant),
+    /// A probe is under way: wait for its end.
+    Probing,
+}
+
+/// A gate, open at first.
+#[derive(Debug, Default)]
+pub struct Gate {
+    pause: Option<Pause>,
+}
+
+/// A pause as `status` shows it.
+#[derive(Debug, Clone)]
+pub struct Pause {
+    /// Why.
+    pub cause: Cause,
+    /// Since when.
+    pub since: UnixMillis,
+    /// When the next probe may go.
+    pub until: Instant,
+    length: Duration,
+    probing: bool,
+}
+
+impl Gate {
+    /// Whether a message may pass now. [`Passage::Probe`] marks the probe as under way.
+    pub fn passage(&mut self, now: Instant) -> Passage {
+        match &mut self.pause {
+            None => Passage::Open,
+            Some(pause) if pause.probing => Passage::Probing,
+            Some(pause) if now < pause.until => Passage::Closed(pause.until),
+            Some(pause) => {
+                pause.probing = true;
+                Passage::Probe
+            }
+        }
+    }
+
+    /// The probe did not get as far as this gate: another may go.
+    pub fn withdraw_probe(&mut self) {
+        if let Some(pause) = &mut self.pause {
+            pause.probing = false;
+        }
+    }
+
+    /// Closes the gate, or keeps it closed for longer if the probe failed. Returns the length
+    /// of the pause if it is worth telling: the gate was open, or the cause is a new one.
+    pub fn close(
+        &mut self,
+        cause: Cause,
+        rule: PauseRule,
+        now: Instant,
+        wall: UnixMillis,
+    ) -> Option<Duration> {
+        let Some(pause) = &mut self.pause else {
+            let length = rule.first;
+            let until = now + length;
+            self.pause = Some(Pause { cause, since: wall, until, length, probing: false });
+            return Some(length);
+        };
+        // Messages under way when the gate closed fail too; only a probe makes a pause longer.
+        if std::mem::take(&mut pause.probing) {
+            pause.length = (pause.length * 2).clamp(rule.first, rule.most);
+            pause.until = now + pause.length;
+        }
+        let news = pause.cause.advice != cause.advice;
+        pause.cause = cause;
+        news.then_some(pause.length)
+    }
+
+    /// Opens the gate. Returns how long it was closed, if it was.
+    pub fn open(&mut self, wall: UnixMillis) -> Option<Duration> {
+        self.pause.take().map(|pause| wall.since(pause.since))
+    }
+
+    /// The pause, if there is one.
+    #[must_use]
+    pub fn pause(&self) -> Option<&Pause> {
+        self.pause.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: PauseRule =
+        PauseRule { first: Duration::from_secs(5), most: Duration::from_secs(15) };
+    const WALL: UnixMillis = UnixMillis(0);
+
+    fn cause() -> Cause {
+        Cause { reason: "535 5.7.3".into(), advice: None }
+    }
+
+    #[test]
+    fn a_pause_doubles_with_each_failed_probe_and_one_success_ends_it() {
+        let mut gate = Gate::default();
+        let mut now = Instant::now();
+        assert_eq!(gate.passage(now), Passage::Open);
+        assert_eq!(gate.close(cause(), RULE, now, WALL), Some(RULE.first));
+        for length in [5, 10, 15, 15] {
+            let until = now + Duration::from_secs(length);
+            assert_eq!(gate.passage(now), Passage::Closed(until));
+            now = until;
+            assert_eq!(gate.passage(now), Passage::Probe);
+            assert_eq!(gate.passage(now), Passage::Probing);
+            assert_eq!(gate.close(cause(), RULE, now, WALL), None, "the same cause is no news");
+        }
+        let wall = UnixMillis(60_000);
+        assert_eq!(gate.open(wall), Some(Duration::from_secs(60)));
+        assert_eq!(gate.open(wall), None);
+        assert_eq!(gate.passage(now), Passage::Open);
+    }
+
+    #[test]
+    fn failures_of_messages_under_way_do_not_lengthen_a_pause() {
+        let mut gate = Gate::default();
+        let now = Instant::now();
+        gate.close(cause(), RULE, now, WALL);
+        gate.close(cause(), RULE, now, WALL);
+        assert_eq!(gate.passage(now), Passage::Closed(now + RULE.first));
+    }
+
+    #[test]
+    fn a_probe_that_came_to_nothing_lets_another_go() {
+        let mut gate = Gate::default();
+        let now = Instant::now();
+        gate.close(cause(), RULE, now, WALL);
+        let later = now + RULE.first;
+        assert_eq!(gate.passage(later), Passage::Probe);
+        gate.withdraw_probe();
+        assert_eq!(gate.passage(later), Passage::Probe);
+    }
+}
