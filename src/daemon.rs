@@ -1,1 +1,131 @@
-//! To come.
+//! The composition root: builds every part from the configuration, binds, starts the tasks,
+//! and owns the order of the drain.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    clock::{Clock, UnixMillis},
+    config::Config,
+    delivery::smarthost::Smarthost,
+    drain::Drain,
+    http::{self, HttpError, Watched},
+    listener::{Listener, ListenerError},
+    queue::{Lanes, runner::Queue},
+    store::{Store, StoreError, Synced},
+    token,
+};
+
+/// Why the daemon did not start. Each message says what failed, on what, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An SMTP address.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// The HTTP address.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The queue directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A running daemon.
+pub struct Daemon {
+    watched: Watched,
+    http_address: Option<SocketAddr>,
+    drain: Drain,
+    grace: Duration,
+}
+
+impl Daemon {
+    /// Starts every part. When this returns, clients are served.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        // Ports first: they fail for the most common reasons, and leave nothing behind.
+        let listener = Listener::bind(&config.listener.addresses)?;
+        let http = match config.http.address {
+            Some(address) => Some(http::Server::bind(address).await?),
+            None => None,
+        };
+        let store = open_store(&config, clock).await?;
+
+        let drain = Drain::new();
+        let token = token::spawn(config.token, clock, &drain);
+        let smarthost = Smarthost::new(config.delivery);
+        let queue =
+            Queue::start(config.queue, store.clone(), token.clone(), smarthost, clock, &drain);
+        let watched = Watched {
+            store: store.clone(),
+            token,
+            queue,
+            clock,
+            started: clock.now(),
+            listening: listener.addresses(),
+        };
+        let http_address = http.as_ref().and_then(http::Server::address);
+        if let Some(http) = http {
+            http.serve(watched.clone(), &drain);
+        }
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listening = ?watched.listening,
+            http = ?http_address,
+            queue = %config.store.directory.display(),
+            "relay started"
+        );
+        listener.serve(config.listener, store, clock, &drain);
+        Ok(Self { watched, http_address, drain, grace: config.shutdown_grace })
+    }
+
+    /// Where the SMTP server listens.
+    #[must_use]
+    pub fn smtp_addresses(&self) -> &[SocketAddr] {
+        &self.watched.listening
+    }
+
+    /// Where the HTTP server listens, if it does.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// When it started.
+    #[must_use]
+    pub fn started(&self) -> UnixMillis {
+        self.watched.started
+    }
+
+    /// The store, to look at.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.watched.store
+    }
+
+    /// The parts that status is read from.
+    #[must_use]
+    pub fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Stops: sessions between transactions hear 421, mail data under way and attempts under
+    /// way may finish within the grace period, then the store is closed. Nothing durable
+    /// depends on it: whatever is cut off is in the queue or was never acknowledged.
+    pub async fn drain(self) {
+        tracing::info!(grace_seconds = self.grace.as_secs(), "drain begun");
+        if let Err(tasks) = self.drain.finish(self.grace).await {
+            tracing::warn!(tasks, "grace period is over, the rest is cut off");
+        }
+        self.watched.store.close().await;
+        tracing::info!("relay stopped");
+    }
+}
+
+async fn open_store(config: &Config, clock: Clock) -> Result<Store, StoreError> {
+    let store = config.store.clone();
+    let lanes = Arc::new(Lanes::new(&config.queue));
+    tokio::task::spawn_blocking(move || Store::open(store, clock, Arc::new(Synced), lanes))
+        .await
+        .map_err(|_| StoreError::Closed)?
+}

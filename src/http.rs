@@ -1,6 +1,20 @@
 //! Health and status over HTTP: reads snapshots, decides nothing.
+//!
+//! | Path | Answers |
+//! |---|---|
+//! | `/healthz` | 200 while the process lives |
+//! | `/readyz` | 200 if mail is accepted and can be relayed, else 503; JSON with the reasons |
+//! | `/status` | JSON: token, lanes with pauses and advice, queue, last failures |
+
+mod serve;
+mod status;
 
 use std::net::SocketAddr;
+
+pub use serve::{HttpError, Server};
+pub use status::{
+    Failure, LaneStatus, PauseStatus, Readiness, Status, TokenErrorStatus, TokenStatus, Watched,
+};
 
 /// What the HTTP server needs to know; all values are checked.
 #[derive(Debug, Clone)]

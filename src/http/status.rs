@@ -1,0 +1,241 @@
+//! The snapshot behind `/status` and `/readyz`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::{Clock, UnixMillis},
+    queue::runner::{PauseSnapshot, Queue},
+    store::{LaneSummary, Settled, Store, StoreError},
+    token::TokenHandle,
+};
+
+/// A pause of all lanes makes the relay unready only when it has lasted this long.
+const PAUSE_TOLERATED: Duration = Duration::from_secs(60);
+
+/// Failed recipients shown.
+const FAILURES: usize = 10;
+
+/// The running parts that a snapshot is taken of.
+#[derive(Clone)]
+pub struct Watched {
+    /// The store.
+    pub store: Store,
+    /// The token task.
+    pub token: TokenHandle,
+    /// The queue.
+    pub queue: Queue,
+    /// The clock.
+    pub clock: Clock,
+    /// When the daemon started.
+    pub started: UnixMillis,
+    /// Where the SMTP server listens.
+    pub listening: Vec<SocketAddr>,
+}
+
+/// What `/readyz` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether mail is accepted and can be relayed.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+/// What `/status` answers. Durations are in seconds, times are RFC 3339 in UTC.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// When the daemon started.
+    pub started: String,
+    /// Where the SMTP server listens.
+    pub listening: Vec<SocketAddr>,
+    /// As `/readyz`.
+    pub readiness: Readiness,
+    /// The access token.
+    pub token: TokenStatus,
+    /// Why no lane sends, if the way to the smarthost is the reason.
+    pub relay_pause: Option<PauseStatus>,
+    /// One for each lane.
+    pub lanes: Vec<LaneStatus>,
+    /// The recipients that failed last, newest first.
+    pub failures: Vec<Failure>,
+}
+
+/// The access token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenStatus {
+    /// Whether it can be used now.
+    pub valid: bool,
+    /// How long it stays valid.
+    pub expires_in_seconds: Option<u64>,
+    /// When the next one is asked for.
+    pub next_refresh: Option<String>,
+    /// Why the last request failed, if it did.
+    pub last_error: Option<TokenErrorStatus>,
+}
+
+/// A failed token request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenErrorStatus {
+    /// What the endpoint or the network said.
+    pub error: String,
+    /// The next step.
+    pub advice: String,
+    /// Since when requests fail.
+    pub since: String,
+    /// When the next is made.
+    pub next_try: String,
+}
+
+/// One lane.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// Its name: the mailbox.
+    pub name: String,
+    /// Messages queued, held ones included.
+    pub queued: u64,
+    /// Messages set aside for an operator.
+    pub held: u64,
+    /// Octets queued.
+    pub octets: u64,
+    /// Age of the oldest message.
+    pub oldest_seconds: Option<u64>,
+    /// Messages being attempted now.
+    pub in_flight: usize,
+    /// Connections waiting for the next message.
+    pub idle_connections: usize,
+    /// Why it stands still, if it does.
+    pub pause: Option<PauseStatus>,
+}
+
+/// A pause.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PauseStatus {
+    /// What happened.
+    pub reason: String,
+    /// The next step for the admin, if there is one.
+    pub advice: Option<String>,
+    /// Since when.
+    pub since: String,
+    /// How long until the next try.
+    pub retry_in_seconds: u64,
+}
+
+/// A recipient that failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub time: String,
+    /// The message's queue id.
+    pub id: String,
+    /// Its reverse-path; empty for the null reverse-path.
+    pub reverse_path: String,
+    /// The recipient.
+    pub forward_path: String,
+    /// Upstream's words, or our own reason.
+    pub reply: String,
+}
+
+impl Watched {
+    /// Whether mail is accepted and can be relayed.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.store.admission() {
+            reasons.push(format!("no mail is accepted: {error}"));
+        }
+        let now = self.clock.now();
+        let token = self.token.snapshot();
+        if token.usable(now).is_none() {
+            reasons.push(match &token.last_error {
+                Some(failed) => format!("no valid token: {}; {}", failed.error, failed.advice),
+                None => "no valid token yet".to_owned(),
+            });
+        }
+        if let Some(pause) = self.queue.relay_pause()
+            && now.since(pause.since) >= PAUSE_TOLERATED
+        {
+            reasons.push(format!("smarthost not reached: {}", pause.cause.reason));
+        }
+        Readiness { ready: reasons.is_empty(), reasons }
+    }
+
+    /// The whole snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the queue cannot be read.
+    pub async fn status(&self) -> Result<Status, StoreError> {
+        let now = self.clock.now();
+        let summary = self.store.summary().await?;
+        let failures = self.store.history(true, FAILURES).await?;
+        let lane = |lane: crate::queue::runner::LaneSnapshot| {
+            let queued = summary.lanes.iter().find(|queued| queued.lane == lane.name);
+            lane_status(lane, queued, now)
+        };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started.rfc3339(),
+            listening: self.listening.clone(),
+            readiness: self.readiness(),
+            token: self.token_status(now),
+            relay_pause: self.queue.relay_pause().map(pause_status),
+            lanes: self.queue.lanes().into_iter().map(lane).collect(),
+            failures: failures.into_iter().map(failure).collect(),
+        })
+    }
+
+    fn token_status(&self, now: UnixMillis) -> TokenStatus {
+        let state = self.token.snapshot();
+        let usable = state.usable(now);
+        TokenStatus {
+            valid: usable.is_some(),
+            expires_in_seconds: usable.map(|token| token.expires_at().since(now).as_secs()),
+            next_refresh: state.next_refresh.map(UnixMillis::rfc3339),
+            last_error: state.last_error.as_ref().map(|failed| TokenErrorStatus {
+                error: failed.error.to_string(),
+                advice: failed.advice.clone(),
+                since: failed.since.rfc3339(),
+                next_try: failed.next_try.rfc3339(),
+            }),
+        }
+    }
+}
+
+fn lane_status(
+    lane: crate::queue::runner::LaneSnapshot,
+    queued: Option<&LaneSummary>,
+    now: UnixMillis,
+) -> LaneStatus {
+    LaneStatus {
+        name: lane.name,
+        queued: queued.map_or(0, |queued| queued.messages),
+        held: queued.map_or(0, |queued| queued.held),
+        octets: queued.map_or(0, |queued| queued.octets),
+        oldest_seconds: queued.map(|queued| now.since(queued.oldest).as_secs()),
+        in_flight: lane.in_flight,
+        idle_connections: lane.idle_connections,
+        pause: lane.pause.map(pause_status),
+    }
+}
+
+fn pause_status(pause: PauseSnapshot) -> PauseStatus {
+    PauseStatus {
+        reason: pause.cause.reason,
+        advice: pause.cause.advice,
+        since: pause.since.rfc3339(),
+        retry_in_seconds: pause.retry.as_secs(),
+    }
+}
+
+fn failure(settled: Settled) -> Failure {
+    Failure {
+        time: settled.time.rfc3339(),
+        id: settled.id,
+        reverse_path: settled.reverse_path,
+        forward_path: settled.forward_path,
+        reply: settled.reply,
+    }
+}
