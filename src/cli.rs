@@ -1,1 +1,103 @@
-//! To come.
+//! The command line: one file per command, one result to one exit code.
+
+mod config;
+mod exit;
+mod fetch;
+mod health;
+mod output;
+mod run;
+mod sandbox;
+mod send;
+mod status;
+mod storyline;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Sources;
+use exit::Failure;
+
+/// Mail relay for Office 365: takes plain SMTP from local applications, queues it durably, and
+/// sends it on with STARTTLS and OAuth2 (XOAUTH2).
+#[derive(Debug, Parser)]
+#[command(name = "o365-relay", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+See it work without a tenant:  o365-relay sandbox
+Begin with a configuration:    o365-relay config example > config.toml
+Exit codes: 0 success, 64 usage, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
+
+/// Where settings come from.
+#[derive(Debug, Clone, Args)]
+struct Settings {
+    /// Configuration file [default: $O365_RELAY_CONFIG, else /etc/o365-relay/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, such as listener.addresses=127.0.0.1:2525 (wins over file and environment)
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    fn sources(&self) -> Sources {
+        Sources::from_process(self.config.clone(), self.set.clone())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay (this is what happens without a command)
+    Run,
+    /// Try everything against a fake tenant in this process: no account, no network
+    Sandbox(sandbox::Options),
+    /// Send a test message through the running relay
+    Send(send::Options),
+    /// Show how the running relay is
+    Status(status::Options),
+    /// Check the configuration, show what is in force, print a commented example
+    Config(config::Options),
+    /// Exit 0 if the running relay is healthy (for HEALTHCHECK)
+    Health(health::Options),
+}
+
+/// Reads the arguments and carries out the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match carry_out(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn carry_out(cli: &Cli) -> Result<(), Failure> {
+    let settings = &cli.settings;
+    match cli.command.as_ref().unwrap_or(&Command::Run) {
+        Command::Run => runtime()?.block_on(run::run(&settings.sources())),
+        Command::Sandbox(options) => runtime()?.block_on(sandbox::run(options, settings)),
+        Command::Send(options) => runtime()?.block_on(send::run(options, &settings.sources())),
+        Command::Status(options) => runtime()?.block_on(status::run(options, &settings.sources())),
+        Command::Config(options) => config::run(options, &settings.sources()),
+        Command::Health(options) => runtime()?.block_on(health::run(options, &settings.sources())),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unavailable(format!("could not start the runtime: {error}")))
+}

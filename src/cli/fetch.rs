@@ -1,0 +1,58 @@
+//! Asks the running relay's HTTP server.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{StatusCode, body::Bytes};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+use super::exit::Failure;
+use crate::config::{self, Sources};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// Where the relay of this configuration answers HTTP, unless `address` says so.
+pub(super) fn address(
+    address: Option<SocketAddr>,
+    sources: &Sources,
+) -> Result<SocketAddr, Failure> {
+    if let Some(address) = address {
+        return Ok(address);
+    }
+    let found = config::load(sources)?.http.address;
+    found.ok_or_else(|| {
+        Failure::usage("http.address is \"off\", so the running relay cannot be asked")
+    })
+}
+
+/// GET `path`; the status and the body.
+pub(super) async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+    let unreachable = |error: String| {
+        Failure::unavailable(format!(
+            "no answer from http://{address}{path}: {error}; is the relay running, and is this its http.address?"
+        ))
+    };
+    let uri = format!("http://{address}{path}")
+        .parse()
+        .map_err(|error| unreachable(format!("{error}")))?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let fetch = async {
+        let response = client.get(uri).await.map_err(|error| innermost(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+    };
+    match tokio::time::timeout(PATIENCE, fetch).await {
+        Ok(result) => result.map_err(unreachable),
+        Err(_) => Err(unreachable("nothing within 5 s".to_owned())),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

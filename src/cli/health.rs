@@ -1,0 +1,30 @@
+//! `health`: for HEALTHCHECK and scripts.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::{exit::Failure, fetch, output};
+use crate::{config::Sources, http::Readiness};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Also want it ready: mail is accepted and can be relayed
+    #[arg(long)]
+    ready: bool,
+    /// The relay's http.address [default: from the configuration]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<SocketAddr>,
+}
+
+pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Failure> {
+    let address = fetch::address(options.address, sources)?;
+    let path = if options.ready { "/readyz" } else { "/healthz" };
+    let (status, body) = fetch::get(address, path).await?;
+    if status.is_success() {
+        return Ok(output::line(if options.ready { "ready" } else { "healthy" })?);
+    }
+    let reasons = serde_json::from_slice::<Readiness>(&body)
+        .map_or_else(|_| vec![status.to_string()], |readiness| readiness.reasons);
+    Err(Failure::unavailable(format!("not ready: {}", reasons.join("; "))))
+}

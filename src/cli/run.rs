@@ -1,0 +1,78 @@
+//! `run`: the daemon, until a signal ends it.
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Failure;
+use crate::{
+    clock::Clock,
+    config::{self, Config, Sources},
+    daemon::Daemon,
+    telemetry,
+};
+
+pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
+    let config = config::load(sources)?;
+    telemetry::init(&config.telemetry);
+    forbid_core_dumps();
+    warn(&config);
+    let mut signals = Signals::new()?;
+    let daemon = Daemon::start(config, Clock::system()).await?;
+    notify(&[NotifyState::Ready]);
+    signals.wait().await;
+    notify(&[NotifyState::Stopping]);
+    tokio::select! {
+        () = daemon.drain() => Ok(()),
+        // Whoever asks twice does not want to wait; what was acknowledged is on disk.
+        () = signals.wait() => Err(Failure::try_later("second signal, drain cut short")),
+    }
+}
+
+fn warn(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(warning, "configuration");
+    }
+}
+
+/// SIGTERM and SIGINT.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::unavailable(format!("could not wait for signals: {error}"))
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells systemd; without it there is nobody to tell.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd not notified");
+    }
+}
+
+/// A core dump would hold the client secret and the token.
+fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps not forbidden");
+    }
+}

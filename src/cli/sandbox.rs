@@ -1,0 +1,285 @@
+//! `sandbox`: a fake tenant, a relay in front of it, and one message that is seen going through.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use lettre::Address;
+use tokio::time::{sleep, timeout};
+
+use super::{Settings, exit::Failure, output::line, run::Signals, send, storyline::Storyline};
+use crate::{
+    clock::Clock,
+    config::{self, Sources},
+    daemon::Daemon,
+    sandbox::{self, Event, Sandbox},
+    telemetry,
+};
+
+/// How long the test message may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// End after the test message: exit 0 if it arrived
+    #[arg(long)]
+    once: bool,
+    /// The fake tenant alone, as a test double for a relay or an application of your own
+    #[arg(long, conflicts_with_all = ["once", "listen"])]
+    only: bool,
+    /// Where the relay takes plain SMTP
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2525")]
+    listen: SocketAddr,
+    /// Keep the CA certificate, the configuration and the queue here [default: a temporary one]
+    #[arg(long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+    /// Write each message that arrives here, as NUMBER.eml and NUMBER.json
+    #[arg(long, value_name = "DIRECTORY")]
+    save: Option<PathBuf>,
+    /// Where the fake smarthost listens [default: any free port]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", hide_default_value = true)]
+    smtp_address: SocketAddr,
+    /// Where the fake token endpoint listens [default: any free port]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", hide_default_value = true)]
+    login_address: SocketAddr,
+}
+
+pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let place = Place::new(options.directory.as_deref())?;
+    if options.only {
+        telemetry::init(&quiet());
+    }
+    let sandbox = Sandbox::start(sandbox::Config {
+        login_address: options.login_address,
+        smtp_address: options.smtp_address,
+        save_to: options.save.clone(),
+        ..sandbox::Config::default()
+    })
+    .await
+    .map_err(|error| Failure::unavailable(error.to_string()))?;
+    let mut story = Storyline::new(sandbox.subscribe());
+    let configuration = place.write(&sandbox)?;
+    let mailbox = sandbox.config().mailboxes.join(", ");
+    let (login, smtp) = (sandbox.login_url(), sandbox.smtp_address().port());
+    story.tell(
+        "sandbox",
+        &format!("fake tenant ready: {login}, smarthost localhost:{smtp}, mailbox {mailbox}"),
+    )?;
+
+    let result = if options.only {
+        story.tell(
+            "sandbox",
+            &format!("a relay finds it with --config {}", configuration.display()),
+        )?;
+        watch(&mut story, &mut signals).await
+    } else {
+        let relay = Relay { options, settings, configuration: &configuration, place: &place };
+        relay.run(&sandbox, &mut story, &mut signals).await
+    };
+    sandbox.shutdown().await;
+    result
+}
+
+/// Warnings only: the story is told on standard output.
+fn quiet() -> telemetry::Config {
+    telemetry::Config { format: telemetry::Format::Text, filter: "warn".into() }
+}
+
+/// Prints what happens until a signal comes.
+async fn watch(story: &mut Storyline, signals: &mut Signals) -> Result<(), Failure> {
+    line("Ctrl-C ends it.")?;
+    loop {
+        tokio::select! {
+            event = story.next() => if event?.is_none() { return Ok(()) },
+            () = signals.wait() => return Ok(()),
+        }
+    }
+}
+
+struct Relay<'a> {
+    options: &'a Options,
+    settings: &'a Settings,
+    configuration: &'a Path,
+    place: &'a Place,
+}
+
+impl Relay<'_> {
+    async fn run(
+        &self,
+        sandbox: &Sandbox,
+        story: &mut Storyline,
+        signals: &mut Signals,
+    ) -> Result<(), Failure> {
+        let config = config::load(&self.sources())?;
+        telemetry::init(&config.telemetry);
+        let daemon = Daemon::start(config, Clock::system()).await.map_err(Failure::from)?;
+        let outcome = self.show(&daemon, sandbox, story, signals).await;
+        daemon.drain().await;
+        outcome
+    }
+
+    /// The configuration that the sandbox wrote, and what `--set` says. The environment is left
+    /// out: it may belong to a real tenant.
+    fn sources(&self) -> Sources {
+        let mut set = vec![
+            format!("listener.addresses={}", self.options.listen),
+            format!("queue.directory={}", self.place.queue().display()),
+            "queue.min_free_bytes=0".to_owned(),
+            "http.address=off".to_owned(),
+            "log.level=warn".to_owned(),
+        ];
+        set.extend(self.settings.set.iter().cloned());
+        let file = Some(self.configuration.to_path_buf());
+        Sources { file, set, ..Sources::default() }
+    }
+
+    async fn show(
+        &self,
+        daemon: &Daemon,
+        sandbox: &Sandbox,
+        story: &mut Storyline,
+        signals: &mut Signals,
+    ) -> Result<(), Failure> {
+        let Some(&relay) = daemon.smtp_addresses().first() else {
+            return Err(Failure::usage("listener.addresses is empty"));
+        };
+        story.tell("relay", &format!("takes plain SMTP on {relay}"))?;
+        tokio::select! {
+            sent = timeout(PATIENCE, send_and_follow(relay, daemon, sandbox, story)) => match sent {
+                Ok(result) => result?,
+                Err(_) => return Err(did_not_arrive(daemon).await),
+            },
+            () = signals.wait() => return Ok(()),
+        }
+        if self.options.once {
+            return Ok(());
+        }
+        line(format!("\nNow send to {relay} from any program; nothing leaves this machine."))?;
+        watch(story, signals).await
+    }
+}
+
+async fn send_and_follow(
+    relay: SocketAddr,
+    daemon: &Daemon,
+    sandbox: &Sandbox,
+    story: &mut Storyline,
+) -> Result<(), Failure> {
+    let mailbox = sandbox.config().mailboxes.first().map_or("", String::as_str);
+    let from: Address = mailbox
+        .parse()
+        .map_err(|error| Failure::unavailable(format!("the sandbox's mailbox: {error}")))?;
+    let to = Address::new("somebody", "example.com")
+        .map_err(|error| Failure::unavailable(error.to_string()))?;
+    story.tell("app", &format!("sends a test message to {relay}: no TLS, no password"))?;
+    let reply = send::send(relay, &from, &[to], "Mail goes through").await?;
+    story.tell("relay", &format!("accepted, durable: {reply}"))?;
+    let id = reply.rsplit(' ').next().unwrap_or_default().to_owned();
+    loop {
+        match story.next().await? {
+            // The relay gave the message its Message-ID, made of the queue id.
+            Some(Event::Arrived { arrival, .. })
+                if arrival.message_id.as_deref().is_some_and(|found| found.contains(&id)) =>
+            {
+                break;
+            }
+            Some(_) => {}
+            None => return Err(Failure::unavailable("the sandbox ended")),
+        }
+    }
+    let recorded = settled(daemon, &id).await?;
+    story.tell("relay", &format!("relayed {id}; upstream's reply is on record: {recorded}"))?;
+    Ok(())
+}
+
+/// Upstream's reply, once the relay has recorded it.
+async fn settled(daemon: &Daemon, id: &str) -> Result<String, Failure> {
+    loop {
+        let history = daemon.store().history(false, 10).await;
+        let history = history.map_err(|error| Failure::unavailable(error.to_string()))?;
+        if let Some(settled) = history.into_iter().find(|settled| settled.id == id) {
+            return Ok(settled.reply);
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn did_not_arrive(daemon: &Daemon) -> Failure {
+    let mut reasons = daemon.watched().readiness().reasons;
+    if let Ok(status) = daemon.watched().status().await {
+        reasons.extend(
+            status.lanes.into_iter().filter_map(|lane| lane.pause).map(|pause| pause.reason),
+        );
+    }
+    Failure::unavailable(format!(
+        "the test message did not arrive within 30 s. {}",
+        reasons.join("; ")
+    ))
+}
+
+/// The directory that the sandbox keeps its things in.
+struct Place {
+    directory: PathBuf,
+    temporary: bool,
+}
+
+impl Place {
+    fn new(wanted: Option<&Path>) -> Result<Self, Failure> {
+        let (directory, temporary) = match wanted {
+            Some(directory) => (directory.to_path_buf(), false),
+            None => {
+                let name = format!("o365-relay-sandbox-{:016x}", fastrand::u64(..));
+                (std::env::temp_dir().join(name), true)
+            }
+        };
+        let make = fs::DirBuilder::new().mode(0o700).recursive(!temporary).create(&directory);
+        make.map_err(|error| cannot(&directory, &error))?;
+        Ok(Self { directory, temporary })
+    }
+
+    fn queue(&self) -> PathBuf {
+        self.directory.join("queue")
+    }
+
+    /// Writes `ca.pem` and then `office365.toml`, whole or not at all: who waits for the second
+    /// finds both.
+    fn write(&self, sandbox: &Sandbox) -> Result<PathBuf, Failure> {
+        let directory =
+            fs::canonicalize(&self.directory).map_err(|error| cannot(&self.directory, &error))?;
+        let (ca_file, configuration) = (directory.join("ca.pem"), directory.join("office365.toml"));
+        let text = sandbox.relay_config(&ca_file);
+        replace(&ca_file, sandbox.ca_pem()).map_err(|error| cannot(&ca_file, &error))?;
+        replace(&configuration, &text).map_err(|error| cannot(&configuration, &error))?;
+        Ok(configuration)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// By rename; 0600, since one of the files holds a secret, if only the sandbox's.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    fs::rename(&new, path)
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::unavailable(format!(
+        "could not write {}: {error}; name another place with --directory",
+        path.display()
+    ))
+}

@@ -1,0 +1,98 @@
+//! `status`: how the running relay is, for people or programs.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::{
+    exit::Failure,
+    fetch,
+    output::{line, seconds},
+};
+use crate::{
+    config::Sources,
+    http::{LaneStatus, PauseStatus, Status, TokenStatus},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// For programs: what /status answers
+    #[arg(long)]
+    json: bool,
+    /// The relay's http.address [default: from the configuration]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<SocketAddr>,
+}
+
+pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Failure> {
+    let address = fetch::address(options.address, sources)?;
+    let (_, body) = fetch::get(address, "/status").await?;
+    if options.json {
+        return Ok(line(String::from_utf8_lossy(&body).trim_end())?);
+    }
+    let status: Status = serde_json::from_slice(&body).map_err(|error| {
+        Failure::unavailable(format!("http://{address}/status is no status of o365-relay: {error}"))
+    })?;
+    Ok(show(&status)?)
+}
+
+fn show(status: &Status) -> std::io::Result<()> {
+    let listening: Vec<_> = status.listening.iter().map(ToString::to_string).collect();
+    line(format!("o365-relay {}, started {}", status.version, status.started))?;
+    line(format!("listening  {}", listening.join(", ")))?;
+    line(if status.readiness.ready {
+        "ready      yes".into()
+    } else {
+        format!("ready      NO: {}", status.readiness.reasons.join("; "))
+    })?;
+    show_token(&status.token)?;
+    if let Some(pause) = &status.relay_pause {
+        line("smarthost  PAUSED")?;
+        show_pause(pause)?;
+    }
+    for lane in &status.lanes {
+        show_lane(lane)?;
+    }
+    if !status.failures.is_empty() {
+        line("last failures")?;
+    }
+    for failure in &status.failures {
+        line(format!(
+            "  {} {} <{}> to <{}>: {}",
+            failure.time, failure.id, failure.reverse_path, failure.forward_path, failure.reply
+        ))?;
+    }
+    Ok(())
+}
+
+fn show_token(token: &TokenStatus) -> std::io::Result<()> {
+    match token.expires_in_seconds {
+        Some(left) => line(format!("token      valid for {}", seconds(left)))?,
+        None => line("token      NONE")?,
+    }
+    let Some(failed) = &token.last_error else { return Ok(()) };
+    line(format!("  fails since {}: {}", failed.since, failed.error))?;
+    line(format!("  do: {}", failed.advice))?;
+    line(format!("  next try {}", failed.next_try))
+}
+
+fn show_lane(lane: &LaneStatus) -> std::io::Result<()> {
+    let oldest = lane.oldest_seconds.map(|age| format!(", oldest {}", seconds(age)));
+    let held = if lane.held > 0 { format!(", {} held", lane.held) } else { String::new() };
+    line(format!(
+        "lane       {}: {} queued{held}{}, {} under way",
+        lane.name,
+        lane.queued,
+        oldest.unwrap_or_default(),
+        lane.in_flight
+    ))?;
+    lane.pause.as_ref().map_or(Ok(()), show_pause)
+}
+
+fn show_pause(pause: &PauseStatus) -> std::io::Result<()> {
+    line(format!("  paused since {}: {}", pause.since, pause.reason))?;
+    if let Some(advice) = &pause.advice {
+        line(format!("  do: {advice}"))?;
+    }
+    line(format!("  next try in {}", seconds(pause.retry_in_seconds)))
+}
