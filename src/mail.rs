@@ -1,5 +1,7 @@
-//! Messages: the queue id, the header section (RFC 5322), the trace field (RFC 5321 section 4.4).
+//! Messages: the queue id, the header section (RFC 5322), the trace field (RFC 5321 section 4.4),
+//! notices (RFC 3464).
 
 pub mod header;
+pub mod notice;
 pub mod queue_id;
 pub mod trace;

@@ -6,6 +6,7 @@
 //! | [`pace`] | how fast messages may follow each other; pure |
 //! | [`pause`] | when a gate is closed, and the one probe that opens it; pure |
 //! | `lane` | one lane's loop: takes what is due, hands it to delivery |
+//! | `notice` | who hears of a failure or a delay, and what |
 //! | `attempt` | one message's attempt, from the body to the settlement |
 //! | [`runner`] | starts the lanes and tells how they are |
 
@@ -13,12 +14,16 @@ use std::{num::NonZeroU32, time::Duration};
 
 mod attempt;
 mod lane;
+mod notice;
 pub mod pace;
 pub mod pause;
 pub mod runner;
 pub mod schedule;
 
-use crate::{smtp::path::ReversePath, store::Router};
+use crate::{
+    smtp::path::{Address, ReversePath},
+    store::Router,
+};
 
 /// What the queue needs to know; all values are checked.
 #[derive(Debug, Clone)]
@@ -27,6 +32,30 @@ pub struct Config {
     pub lanes: Vec<LaneConfig>,
     /// The give-up time (RFC 5321 section 4.5.4.1), counted from arrival.
     pub give_up_after: Duration,
+    /// What follows when nobody knows whether upstream has a message.
+    pub on_uncertain: OnUncertain,
+    /// Who hears of mail that fails or waits.
+    pub notices: NoticeConfig,
+}
+
+/// What follows when the connection was lost between the final dot and its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUncertain {
+    /// The message is sent again with the same Message-ID: it may arrive twice.
+    Retry,
+    /// It is set aside for an operator: it may not have arrived.
+    Hold,
+}
+
+/// Who hears of mail that fails or waits.
+#[derive(Debug, Clone)]
+pub struct NoticeConfig {
+    /// Our own name.
+    pub hostname: String,
+    /// Addresses that get every notice besides the sender.
+    pub to: Vec<Address>,
+    /// Age at which a message that is still being tried is worth a notice; `None` for never.
+    pub delay_after: Option<Duration>,
 }
 
 /// One lane: an upstream identity with its own pace.

@@ -48,7 +48,7 @@ mod write;
 pub use body::Body;
 pub use draft::Draft;
 pub use entry::{
-    Arrival, Entry, LaneSummary, Outcome, PendingRecipient, Settled, Settlement, Summary,
+    Arrival, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Settled, Settlement, Summary,
 };
 pub use error::StoreError;
 
@@ -217,11 +217,16 @@ impl Store {
         self.shared.state.poisoned.load(Ordering::Relaxed)
     }
 
+    /// A new queue id.
+    #[must_use]
+    pub fn new_id(&self) -> QueueId {
+        QueueId::new(self.shared.clock.now().0, fastrand::u64(..))
+    }
+
     /// A draft for a new message.
     #[must_use]
     pub fn draft(&self) -> Draft {
-        let id = QueueId::new(self.shared.clock.now().0, fastrand::u64(..));
-        Draft::new(id, self.shared.directory.clone())
+        Draft::new(self.new_id(), self.shared.directory.clone())
     }
 
     /// Makes a draft durable. When this returns a [`Receipt`] the message survives any crash.

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use super::{
     Config,
     fault::Faults,
-    keys::{self, AnyKey, Default, daemon, listener as listener_keys, office365},
+    keys::{self, AnyKey, Default, daemon, listener as listener_keys, notices, office365},
     kinds::{self, Mismatch},
     layers::Settings,
     text::is_guid,
@@ -297,5 +297,14 @@ fn build_queue(settings: &Settings) -> Option<queue::Config> {
         max_connections: settings.get(&office365::MAX_CONNECTIONS)?,
         pace,
     };
-    Some(queue::Config { lanes: vec![lane], give_up_after: settings.get(&daemon::GIVE_UP_AFTER)? })
+    Some(queue::Config {
+        lanes: vec![lane],
+        give_up_after: settings.get(&daemon::GIVE_UP_AFTER)?,
+        on_uncertain: settings.get(&daemon::ON_UNCERTAIN)?,
+        notices: queue::NoticeConfig {
+            hostname: settings.get(&listener_keys::HOSTNAME)?,
+            to: settings.get(&notices::TO)?,
+            delay_after: settings.get(&notices::DELAY_AFTER)?,
+        },
+    })
 }

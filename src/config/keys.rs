@@ -4,6 +4,7 @@
 
 pub(super) mod daemon;
 pub(super) mod listener;
+pub(super) mod notices;
 pub(super) mod office365;
 
 use config::ValueKind;
@@ -128,6 +129,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("sender", "Whose mail is taken."),
     ("listener", "The SMTP server that applications send to."),
     ("queue", "Where accepted mail waits, and for how long."),
+    ("notices", "Who hears of mail that fails or waits."),
     ("http", "Health, metrics and status."),
     ("log", "The log."),
     ("daemon", "The process."),
@@ -135,7 +137,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
 
 /// Every key, in the order of the example.
 pub(super) fn table() -> impl Iterator<Item = &'static dyn AnyKey> {
-    [office365::KEYS, listener::KEYS, daemon::KEYS].into_iter().flatten().copied()
+    [office365::KEYS, listener::KEYS, daemon::KEYS, notices::KEYS].into_iter().flatten().copied()
 }
 
 /// The key `section.name`.
@@ -164,7 +166,6 @@ const LATER: &[(&str, &[&str])] = &[
     ),
     ("sender", &["rewrite", "map"]),
     ("listener", &["auth", "users", "tls", "certificate_file", "private_key_file"]),
-    ("queue", &["mode", "on_uncertain"]),
+    ("queue", &["mode"]),
     ("route", &[]),
-    ("notices", &[]),
 ];

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::text::{hides_secret, is_guid, is_host_name, is_mailbox, is_placeholder};
-use crate::smtp::path::SenderPattern;
+use crate::smtp::path::{Address, SenderPattern};
 
 /// A value of kind `T`, or why it is none.
 pub(super) type Parsed<T> = Result<T, Mismatch>;
@@ -278,6 +278,25 @@ pub(super) fn log_filter(value: &ValueKind) -> Parsed<String> {
         let valid = tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
         (known && valid).then(|| text.to_owned())
     })
+}
+
+/// E-mail addresses; may be empty.
+pub(super) fn addresses(value: &ValueKind) -> Parsed<Vec<Address>> {
+    list(value, "an e-mail address such as \"postmaster@contoso.com\"", |text| {
+        is_mailbox(text).then(|| text.parse().ok()).flatten()
+    })
+}
+
+/// As [`duration`], or `off`.
+pub(super) fn duration_or_off(
+    value: &ValueKind,
+    least: &str,
+    most: &str,
+) -> Parsed<Option<Duration>> {
+    if matches!(value, ValueKind::String(text) if text.trim() == "off") {
+        return Ok(None);
+    }
+    duration(value, least, most).map(Some)
 }
 
 /// An address, or `off`.

@@ -124,7 +124,7 @@ impl Iterator for &mut Source {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        while let Some(chunk) = self.chunks.next() {
+        for chunk in self.chunks.by_ref() {
             let mut chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) => {

@@ -165,6 +165,12 @@ impl Connection {
         self.left > 0 && self.link.is_in_step()
     }
 
+    /// Whether upstream reports the success that a NOTIFY parameter asked for (RFC 3461).
+    #[must_use]
+    pub fn reports_success(&self) -> bool {
+        self.offers.dsn
+    }
+
     /// Runs one mail transaction. There is a verdict for each recipient of the entry, by place.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    OnUncertain,
     lane::LaneState,
+    notice::Occasion,
     pause::Cause,
     runner::Context,
     schedule::{self, Next},
@@ -19,6 +21,7 @@ use crate::{
     },
     mail::queue_id::QueueId,
     office365::replies::{Names, PauseRule, Row, Scope},
+    smtp::reply::EnhancedStatusCode,
     store::{Body, Entry, Outcome, PendingRecipient, Settlement, StoreError},
     telemetry::events::RecipientAttempted,
     token::AccessToken,
@@ -72,7 +75,7 @@ impl Attempt<'_> {
             };
             match link.send(self.entry, body).await {
                 Ok(verdicts) => {
-                    self.conclude(verdicts).await;
+                    self.conclude(verdicts, link.reports_success()).await;
                     return Some(link);
                 }
                 // The server closed the connection while it was idle: nobody's fault.
@@ -218,13 +221,16 @@ impl Attempt<'_> {
                 let verdicts = self.entry.recipients.iter().map(|recipient| {
                     (recipient.position, self.deferred(recipient, trouble.to_string(), None))
                 });
-                self.settle(verdicts.collect()).await;
+                self.settle(verdicts.collect(), false).await;
             }
             _ => self.close_gate(trouble),
         }
     }
 
-    async fn conclude(&self, verdicts: Vec<(u32, Verdict)>) {
+    async fn conclude(&self, verdicts: Vec<(u32, Verdict)>, upstream_reports: bool) {
+        if let Some(cause) = self.is_to_be_held(&verdicts) {
+            return self.set_aside(cause).await;
+        }
         let mut outcomes = Vec::new();
         let mut lane_cause = None;
         let progressed = verdicts.iter().any(|(_, verdict)| !is_for_the_rest(verdict));
@@ -246,7 +252,21 @@ impl Attempt<'_> {
             }
             Some((_, cause, rule)) => self.lane.gate.close(cause, rule),
         }
-        self.settle(outcomes).await;
+        self.settle(outcomes, upstream_reports).await;
+    }
+
+    /// With `on_uncertain = "hold"`, the reason to set the message aside. Either all accepted
+    /// recipients are uncertain or none is; the others are tried when it is released.
+    fn is_to_be_held(&self, verdicts: &[(u32, Verdict)]) -> Option<String> {
+        let uncertain = verdicts.iter().find_map(|(_, verdict)| match verdict {
+            Verdict::Uncertain(cause) => Some(cause),
+            _ => None,
+        })?;
+        (self.context.on_uncertain == OnUncertain::Hold).then(|| {
+            format!(
+                "{uncertain} after the final dot: nobody knows whether upstream has the message"
+            )
+        })
     }
 
     fn recipient(&self, position: u32) -> Option<&PendingRecipient> {
@@ -262,8 +282,9 @@ impl Attempt<'_> {
     ) -> Result<Judged, (Scope, Cause, PauseRule)> {
         let (stage, reply) = match verdict {
             Verdict::Relayed(reply) => {
+                let status = reply.enhanced();
                 let outcome = Outcome::Relayed { reply: reply.to_string() };
-                return Ok(Judged { outcome, advice: None });
+                return Ok(Judged { outcome, status, from_upstream: true, advice: None });
             }
             Verdict::Uncertain(cause) => {
                 let reply = format!(
@@ -275,16 +296,21 @@ impl Attempt<'_> {
         };
         let Judgement { scope, pause, row } = judge(stage, &reply);
         let advice = row.map(|row| self.cure(row));
+        let status = reply.enhanced();
         let reply = Trouble::Refused { stage, reply }.to_string();
+        let judged = |outcome, advice| Judged { outcome, status, from_upstream: true, advice };
         match scope {
             Scope::Relay | Scope::Lane => Err((scope, Cause { reason: reply, advice }, pause)),
-            scope if scope.fails() => Ok(Judged { outcome: Outcome::Failed { reply }, advice }),
+            scope if scope.fails() => Ok(judged(Outcome::Failed { reply }, advice)),
             // The others have been dealt with, so this one's turn comes at once.
             Scope::Rest if progressed => {
                 let next_attempt = self.context.clock.now();
-                Ok(Judged { outcome: Outcome::Deferred { reply, next_attempt }, advice })
+                Ok(judged(Outcome::Deferred { reply, next_attempt }, advice))
             }
-            _ => Ok(self.deferred(recipient, reply, advice)),
+            _ => {
+                let deferred = self.deferred(recipient, reply, advice);
+                Ok(Judged { status, from_upstream: true, ..deferred })
+            }
         }
     }
 
@@ -309,20 +335,29 @@ impl Attempt<'_> {
                 Outcome::Failed { reply }
             }
         };
-        Judged { outcome, advice }
+        Judged { outcome, status: None, from_upstream: false, advice }
     }
 
     /// Records the outcomes, however long that takes: upstream has spoken, and forgetting it
     /// would send the message again.
-    async fn settle(&self, judged: Vec<(u32, Judged)>) {
+    async fn settle(&self, judged: Vec<(u32, Judged)>, upstream_reports: bool) {
         if judged.is_empty() {
             return;
         }
+        let occasion = Occasion {
+            context: self.context,
+            lane: self.lane,
+            entry: self.entry,
+            judged: &judged,
+            upstream_reports,
+        };
+        let notices = occasion.notices().await;
         let outcomes: Vec<_> =
             judged.iter().map(|(position, judged)| (*position, judged.outcome.clone())).collect();
         let id = self.entry.id;
         loop {
-            let settlement = Settlement { id, outcomes: outcomes.clone() };
+            let settlement =
+                Settlement { id, outcomes: outcomes.clone(), notices: notices.clone() };
             match self.context.store.settle(settlement).await {
                 Ok(()) => break,
                 Err(error @ (StoreError::Poisoned | StoreError::Closed)) => {
@@ -374,7 +409,11 @@ fn is_for_the_rest(verdict: &Verdict) -> bool {
 }
 
 /// An outcome, and what to tell the admin about it.
-struct Judged {
-    outcome: Outcome,
-    advice: Option<String>,
+pub(super) struct Judged {
+    pub outcome: Outcome,
+    /// The status code in upstream's reply, if there was one.
+    pub status: Option<EnhancedStatusCode>,
+    /// Whether the words are upstream's.
+    pub from_upstream: bool,
+    pub advice: Option<String>,
 }

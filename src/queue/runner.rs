@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Config,
+    Config, NoticeConfig, OnUncertain,
     lane::{Lane, LaneState, SharedGate},
 };
 use crate::{
@@ -22,6 +22,8 @@ pub(super) struct Context {
     pub smarthost: Smarthost,
     pub clock: Clock,
     pub give_up_after: Duration,
+    pub on_uncertain: OnUncertain,
+    pub notices: NoticeConfig,
     /// Closed by trouble on the way to the smarthost, for all lanes.
     pub gate: SharedGate,
 }
@@ -58,8 +60,17 @@ impl Queue {
         drain: &Drain,
     ) -> Self {
         let gate = SharedGate::new("all", clock);
-        let give_up_after = config.give_up_after;
-        let context = Arc::new(Context { store, token, smarthost, clock, give_up_after, gate });
+        let Config { lanes, give_up_after, on_uncertain, notices } = config;
+        let context = Arc::new(Context {
+            store,
+            token,
+            smarthost,
+            clock,
+            give_up_after,
+            on_uncertain,
+            notices,
+            gate,
+        });
         let state = |config: super::LaneConfig| {
             Arc::new(LaneState {
                 gate: SharedGate::new(config.mailbox.clone(), clock),
@@ -68,7 +79,7 @@ impl Queue {
                 idle_connections: 0.into(),
             })
         };
-        let lanes: Vec<_> = config.lanes.into_iter().map(state).collect();
+        let lanes: Vec<_> = lanes.into_iter().map(state).collect();
         for lane in &lanes {
             let task = Lane::new(Arc::clone(&context), Arc::clone(lane));
             drain.spawn(task.run(drain.clone()));

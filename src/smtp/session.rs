@@ -213,6 +213,7 @@ fn ehlo_reply(rules: &Rules) -> Reply {
             "8BITMIME".into(),
             "SMTPUTF8".into(),
             "ENHANCEDSTATUSCODES".into(),
+            "DSN".into(),
             "HELP".into(),
         ],
     )

@@ -39,6 +39,10 @@ pub struct Entry {
     pub size: u64,
     /// The Message-ID in force.
     pub message_id: String,
+    /// Whether it is a notice of ours; nobody is told what becomes of those.
+    pub is_notice: bool,
+    /// Whether its sender has heard that it is delayed.
+    pub delay_told: bool,
     /// Who has still to get it, and may now.
     pub recipients: Vec<PendingRecipient>,
     pub(super) sequence: i64,
@@ -65,6 +69,21 @@ pub struct Settlement {
     pub id: QueueId,
     /// The outcome by place in the envelope.
     pub outcomes: Vec<(u32, Outcome)>,
+    /// Notices about it, which become durable with the outcomes.
+    pub notices: Vec<NewNotice>,
+}
+
+/// A notice of ours on its way into the queue.
+#[derive(Debug, Clone)]
+pub struct NewNotice {
+    /// Its queue id.
+    pub id: QueueId,
+    /// Its mail data.
+    pub mail_data: Vec<u8>,
+    /// Its envelope and the rest.
+    pub arrival: Arrival,
+    /// Whether it tells of a delay, which is told once.
+    pub tells_delay: bool,
 }
 
 /// What became of one recipient.

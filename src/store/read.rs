@@ -86,7 +86,7 @@ pub(super) fn due(
         let mut entries = database
             .prepare_cached(
                 "SELECT sequence, id, arrival, reverse_path, eight_bit, smtputf8, ret, envid, \
-                 size, message_id, body_in_file FROM message \
+                 size, message_id, body_in_file, is_notice, delay_told FROM message \
                  WHERE lane = ?1 AND next_attempt <= ?2 AND hold_reason IS NULL \
                  ORDER BY next_attempt LIMIT ?3",
             )?
@@ -202,6 +202,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         size: unsigned(row, 8)?,
         message_id: row.get(9)?,
         body_in_file: row.get(10)?,
+        is_notice: row.get(11)?,
+        delay_told: row.get(12)?,
         recipients: Vec::new(),
     })
 }

@@ -35,7 +35,8 @@ CREATE TABLE message (
     size INTEGER NOT NULL,
     message_id TEXT NOT NULL,
     body_in_file INTEGER NOT NULL,
-    is_notice INTEGER NOT NULL DEFAULT 0,
+    is_notice INTEGER NOT NULL,
+    delay_told INTEGER NOT NULL DEFAULT 0,
     hold_reason TEXT
 );
 CREATE INDEX message_due ON message (lane, next_attempt) WHERE hold_reason IS NULL;

@@ -74,6 +74,10 @@ fn body_files(directory: &std::path::Path) -> usize {
     std::fs::read_dir(directory.join("queue/bodies")).unwrap().count()
 }
 
+fn settlement(id: QueueId, outcomes: Vec<(u32, Outcome)>) -> Settlement {
+    Settlement { id, outcomes, notices: Vec::new() }
+}
+
 fn relayed() -> Outcome {
     Outcome::Relayed { reply: "250 2.0.0 OK".into() }
 }
@@ -105,13 +109,13 @@ async fn a_settled_message_leaves_nothing_but_history() {
     let later = START + Duration::from_secs(60);
     let deferred = Outcome::Deferred { reply: "451 later".into(), next_attempt: later };
     let id = receipt.id();
-    store.settle(Settlement { id, outcomes: vec![(0, relayed()), (1, deferred)] }).await.unwrap();
+    store.settle(settlement(id, vec![(0, relayed()), (1, deferred)])).await.unwrap();
     assert!(store.due("lane", 10).await.unwrap().is_empty());
     assert_eq!(store.next_due("lane").await.unwrap(), Some(later));
     assert_eq!(body_files(directory.path()), 1);
 
     let failed = Outcome::Failed { reply: "550 5.1.1 no".into() };
-    store.settle(Settlement { id, outcomes: vec![(1, failed)] }).await.unwrap();
+    store.settle(settlement(id, vec![(1, failed)])).await.unwrap();
     store.close().await; // the file goes after the answer
     assert_eq!(body_files(directory.path()), 0);
     assert_eq!(store.summary().await.unwrap(), Summary::default());
@@ -208,7 +212,7 @@ async fn limits_refuse_mail_for_the_time_being() {
     let receipt = put(&store, b"x", &["c@d"]).await.unwrap();
     let error = store.admission().unwrap_err();
     assert_eq!(error.reply().code().value(), 452);
-    store.settle(Settlement { id: receipt.id(), outcomes: vec![(0, relayed())] }).await.unwrap();
+    store.settle(settlement(receipt.id(), vec![(0, relayed())])).await.unwrap();
     store.admission().unwrap();
 
     let other = tempfile::tempdir().unwrap();
@@ -349,8 +353,8 @@ async fn history_is_cut_back_when_it_is_old() {
     let store = open(directory.path());
     for _ in 0..2 {
         let receipt = put(&store, b"x", &["c@d"]).await.unwrap();
-        let settlement = Settlement { id: receipt.id(), outcomes: vec![(0, relayed())] };
-        store.settle(settlement).await.unwrap();
+        let settled = settlement(receipt.id(), vec![(0, relayed())]);
+        store.settle(settled).await.unwrap();
         tokio::time::advance(Duration::from_secs(2 * 86_400)).await;
     }
     let later = Arrival { time: START + Duration::from_secs(4 * 86_400), ..arrival(&["c@d"]) };
@@ -373,4 +377,28 @@ async fn files_are_private() {
     }
     let body = std::fs::read_dir(queue.join("bodies")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(mode(&body), 0o600);
+}
+
+#[tokio::test]
+async fn a_notice_becomes_durable_with_the_failure_it_tells_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let receipt = put(&store, b"x", &["c@d"]).await.unwrap();
+    let notice = NewNotice {
+        id: store.new_id(),
+        mail_data: b"Subject: failed\r\n".to_vec(),
+        arrival: arrival(&["a@b.example"]),
+        tells_delay: false,
+    };
+    let failed = Outcome::Failed { reply: "550 5.1.1 no".into() };
+    let settled =
+        Settlement { id: receipt.id(), outcomes: vec![(0, failed)], notices: vec![notice.clone()] };
+    store.settle(settled).await.unwrap();
+    let due = store.due("lane", 10).await.unwrap();
+    assert_eq!(
+        due.iter().map(|entry| (entry.id, entry.is_notice)).collect::<Vec<_>>(),
+        [(notice.id, true)]
+    );
+    assert_eq!(octets(&store, &due[0]).await, notice.mail_data);
+    assert_eq!(store.summary().await.unwrap().lanes[0].messages, 1);
 }

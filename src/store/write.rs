@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    Arrival, Outcome, Router, Settlement,
+    Arrival, NewNotice, Outcome, Router, Settlement,
     committer::Effects,
     draft::{Finished, FinishedBody},
     error::StoreError,
@@ -28,16 +28,46 @@ pub(super) fn accept(
     lane: &str,
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
+    let message = NewMessage {
+        id: finished.id,
+        size: finished.size,
+        body: match &finished.body {
+            FinishedBody::Memory(octets) => Some(octets),
+            FinishedBody::File(_) => None,
+        },
+        arrival,
+        lane,
+        is_notice: false,
+    };
+    insert(change, &message, effects)
+}
+
+struct NewMessage<'a> {
+    id: QueueId,
+    size: u64,
+    /// `None` for a body in a file.
+    body: Option<&'a [u8]>,
+    arrival: &'a Arrival,
+    lane: &'a str,
+    is_notice: bool,
+}
+
+fn insert(
+    change: &Transaction<'_>,
+    message: &NewMessage<'_>,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    let NewMessage { arrival, .. } = message;
     let parameters = &arrival.envelope.parameters;
     change
         .prepare_cached(
             "INSERT INTO message (id, lane, next_attempt, arrival, client, hello, reverse_path, \
-             eight_bit, smtputf8, ret, envid, size, message_id, body_in_file) \
-             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             eight_bit, smtputf8, ret, envid, size, message_id, body_in_file, is_notice) \
+             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
-            finished.id.as_str(),
-            lane,
+            message.id.as_str(),
+            message.lane,
             arrival.time.0,
             arrival.client,
             arrival.hello,
@@ -46,12 +76,13 @@ pub(super) fn accept(
             parameters.smtputf8,
             parameters.ret.map(Ret::as_str),
             parameters.envid,
-            i64::try_from(finished.size).unwrap_or(i64::MAX),
+            i64::try_from(message.size).unwrap_or(i64::MAX),
             arrival.message_id,
-            matches!(finished.body, FinishedBody::File(_)),
+            message.body.is_none(),
+            message.is_notice,
         ])?;
     let sequence = change.last_insert_rowid();
-    if let FinishedBody::Memory(octets) = &finished.body {
+    if let Some(octets) = message.body {
         change
             .prepare_cached("INSERT INTO body (message, data) VALUES (?1, ?2)")?
             .execute(params![sequence, octets])?;
@@ -82,11 +113,16 @@ pub(super) fn settle(
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
     let found = change
-        .prepare_cached("SELECT sequence, body_in_file FROM message WHERE id = ?1")?
-        .query_row([settlement.id.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))
+        .prepare_cached("SELECT sequence, body_in_file, lane FROM message WHERE id = ?1")?
+        .query_row([settlement.id.as_str()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, String>(2)?))
+        })
         .optional()?;
     // An operator may have removed the message while it was under way.
-    let Some((sequence, body_in_file)) = found else { return Ok(()) };
+    let Some((sequence, body_in_file, lane)) = found else { return Ok(()) };
+    for notice in &settlement.notices {
+        put_notice(change, notice, sequence, &lane, effects)?;
+    }
     for (position, outcome) in &settlement.outcomes {
         match outcome {
             Outcome::Relayed { reply } => {
@@ -106,6 +142,31 @@ pub(super) fn settle(
         }
     }
     finish_or_reschedule(change, settlement.id, sequence, body_in_file, effects)
+}
+
+/// A notice goes back through the lane of the message that it is about.
+fn put_notice(
+    change: &Transaction<'_>,
+    notice: &NewNotice,
+    about: i64,
+    lane: &str,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    let message = NewMessage {
+        id: notice.id,
+        size: notice.mail_data.len() as u64,
+        body: Some(&notice.mail_data),
+        arrival: &notice.arrival,
+        lane,
+        is_notice: true,
+    };
+    insert(change, &message, effects)?;
+    if notice.tells_delay {
+        change
+            .prepare_cached("UPDATE message SET delay_told = 1 WHERE sequence = ?1")?
+            .execute([about])?;
+    }
+    Ok(())
 }
 
 fn move_to_history(

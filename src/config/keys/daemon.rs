@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::kinds::{self, Mismatch},
+    queue::OnUncertain,
     telemetry::Format,
 };
 
@@ -22,6 +23,7 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &MIN_FREE_BYTES,
     &MAX_MESSAGES,
     &HISTORY_KEEP,
+    &ON_UNCERTAIN,
     &HTTP_ADDRESS,
     &LOG_FORMAT,
     &LOG_LEVEL,
@@ -66,6 +68,16 @@ pub(in crate::config) static HISTORY_KEEP: Key<Duration> = Key::new(
     Text("30d"),
     "How long the record of a relayed or failed message is kept.",
     |value| kinds::duration(value, "1h", "3650d"),
+);
+
+pub(in crate::config) static ON_UNCERTAIN: Key<OnUncertain> = Key::new(
+    QUEUE,
+    "on_uncertain",
+    Text("retry"),
+    "What follows when the connection is lost after the final dot, so that nobody knows whether \
+     Office 365 has the message: \"retry\" sends it again with the same Message-ID, \"hold\" sets \
+     it aside for you.",
+    |value| kinds::choice(value, &[("retry", OnUncertain::Retry), ("hold", OnUncertain::Hold)]),
 );
 
 pub(in crate::config) static HTTP_ADDRESS: Key<Option<SocketAddr>> = Key::new(

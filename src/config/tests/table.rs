@@ -82,6 +82,8 @@ fn every_key_has_an_effect() {
             "office365.pace" => "unlimited".into(),
             "office365.null_sender" => "pass".into(),
             "sender.allow" => "*@contoso.com".into(),
+            "queue.on_uncertain" => "hold".into(),
+            "notices.to" => "postmaster@contoso.com".into(),
             "listener.addresses" | "http.address" => "127.0.0.1:2525".into(),
             "listener.allow" => "10.0.0.0/8".into(),
             "listener.default_domain" => "contoso.com".into(),
