@@ -7,7 +7,7 @@
 //! | [`reply`] | reply codes and enhanced status codes |
 //! | [`envelope`] | the envelope and the parameters it travels with |
 //! | [`command`] | one command line |
-//! | [`line`] | where a command line ends |
+//! | [`line`](mod@line) | where a command line ends |
 //! | [`mail_data`] | where mail data ends, dots, bare CR and LF |
 //! | [`session`] | which command is in order, and what it does |
 //! | [`server`] | all of it as one machine that eats octets |

@@ -1,6 +1,6 @@
 //! The server side of a session as one machine: octets in, steps out. It does no IO; the
 //! listener reads the socket, carries out each step and writes the replies. The code that
-//! answers DATA is here: [`Server::advance`] up to 354, [`Server::receive`] to the final dot.
+//! answers DATA is here: [`Server::advance`] up to 354, `Server::receive` to the final dot.
 
 use super::{
     command::{self, CommandRules},
