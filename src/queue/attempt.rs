@@ -206,7 +206,7 @@ impl Attempt<'_> {
             },
             object_id: object_id.as_deref(),
         };
-        format!("{}: {}", row.meaning, names.fill(row.cure))
+        format!("{}: {}", names.fill(row.meaning), names.fill(row.cure))
     }
 
     /// The connection broke before the final dot: nothing was relayed.
