@@ -1,0 +1,148 @@
+//! The machine without a socket or a store: what the listener does with its steps, in memory.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use o365_relay::{
+    listener,
+    mail::{
+        header::{HeaderEditor, Repair},
+        queue_id::QueueId,
+        trace::{MAX_RECEIVED_FIELDS, Received},
+    },
+    smtp::{
+        envelope::Envelope,
+        path::ReversePath,
+        reply::Reply,
+        server::{Server, Step},
+        session::Rules,
+    },
+};
+
+use super::Message;
+
+const DATE: &str = "Mon, 23 Nov 2026 06:24:10 +0000";
+
+pub struct Bare {
+    server: Server,
+    config: listener::Config,
+    incoming: Option<Incoming>,
+    data: Vec<u8>,
+    /// Reply lines that nobody has looked at.
+    pub lines: VecDeque<String>,
+    pub closed: bool,
+    pub messages: Vec<Message>,
+}
+
+struct Incoming {
+    id: QueueId,
+    envelope: Envelope,
+    editor: HeaderEditor,
+    octets: Vec<u8>,
+}
+
+impl Bare {
+    pub fn new(config: listener::Config) -> Self {
+        let rules = Rules {
+            hostname: config.hostname.clone(),
+            max_message_size: config.max_message_size,
+            max_recipients: config.max_recipients,
+            default_domain: config.default_domain.clone(),
+            sender_allow: config.sender_allow.clone(),
+            max_faults: config.max_faults,
+            bare_line_feed: config.bare_line_feed,
+        };
+        let mut bare = Self {
+            server: Server::new(Arc::new(rules)),
+            config,
+            incoming: None,
+            data: Vec::new(),
+            lines: VecDeque::new(),
+            closed: false,
+            messages: Vec::new(),
+        };
+        let greeting = bare.server.greeting();
+        bare.reply(&greeting);
+        bare
+    }
+
+    pub fn feed(&mut self, mut input: &[u8]) {
+        while !self.closed {
+            match self.server.advance(&mut input, &mut self.data, || None) {
+                Step::NeedInput => break,
+                Step::Reply(reply) => self.reply(&reply),
+                Step::Close(reply) => {
+                    self.reply(&reply);
+                    self.closed = true;
+                }
+                Step::BeginMailData(envelope) => {
+                    self.begin(*envelope);
+                    self.reply(&Server::start_mail_input());
+                }
+                Step::MailData => self.take_data(),
+                Step::EndOfMailData => {
+                    self.take_data();
+                    let reply = self.end();
+                    self.reply(&reply);
+                }
+                Step::RefusedMailData(reply) => {
+                    self.incoming = None;
+                    self.data.clear();
+                    self.reply(&reply);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, envelope: Envelope) {
+        let id = QueueId::new(1_795_415_050_000, self.messages.len() as u64);
+        let hello = self.server.hello();
+        let received = Received {
+            client_name: hello.name(),
+            client_address: Some([127, 0, 0, 1].into()),
+            hostname: &self.config.hostname,
+            protocol: hello.protocol(envelope.parameters.smtputf8),
+            id,
+            date: DATE,
+        };
+        let from = match &envelope.reverse_path {
+            ReversePath::Null => self.config.fallback_from.clone(),
+            ReversePath::Address(address) => address.to_string(),
+        };
+        let editor = HeaderEditor::new(Repair {
+            from: Some(from),
+            date: DATE.into(),
+            message_id: format!("<{id}@{}>", self.config.hostname),
+        });
+        let octets = received.field().into_bytes();
+        self.incoming = Some(Incoming { id, envelope, editor, octets });
+    }
+
+    fn take_data(&mut self) {
+        let incoming = self.incoming.as_mut().expect("354 before mail data");
+        incoming.editor.push(&self.data, &mut incoming.octets);
+        self.data.clear();
+    }
+
+    fn end(&mut self) -> Reply {
+        let mut incoming = self.incoming.take().expect("354 before the end of mail data");
+        let facts = incoming.editor.finish(&mut incoming.octets);
+        if facts.received > MAX_RECEIVED_FIELDS {
+            return Reply::new(554, (5, 4, 6), "too many Received fields");
+        }
+        let Envelope { reverse_path, parameters, recipients } = incoming.envelope;
+        self.messages.push(Message {
+            reverse_path,
+            parameters,
+            recipients: recipients.into_iter().map(|r| (r.forward_path, r.parameters)).collect(),
+            octets: incoming.octets,
+        });
+        Reply::new(250, (2, 0, 0), format!("queued as {}", incoming.id))
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        let mut octets = Vec::new();
+        reply.write_to(&mut octets);
+        let text = String::from_utf8(octets).expect("replies are ASCII");
+        self.lines.extend(text.split_terminator("\r\n").map(str::to_owned));
+    }
+}

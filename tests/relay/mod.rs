@@ -1,0 +1,204 @@
+//! A relay to test against: a real store in a directory of its own behind a real listener on a
+//! port that the system chooses.
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use o365_relay::{
+    clock::{Clock, UnixMillis},
+    drain::Drain,
+    listener::{self, Listener},
+    smtp::{mail_data::BareLineFeed, path::ReversePath},
+    store::{self, Durability, Entry, Router, Store, Synced},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// The only lane.
+pub const LANE: &str = "relay@corp.example";
+
+/// Longer than anything here takes; it only turns a hang into a failure.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+struct OneLane;
+
+impl Router for OneLane {
+    fn lane(&self, _: &ReversePath) -> &str {
+        LANE
+    }
+
+    fn knows(&self, lane: &str) -> bool {
+        lane == LANE
+    }
+}
+
+/// Settings under which nothing is refused by accident.
+pub fn listener_config() -> listener::Config {
+    listener::Config {
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        hostname: "relay.example".into(),
+        default_domain: None,
+        fallback_from: LANE.into(),
+        max_message_size: 1_000_000,
+        max_recipients: 100,
+        max_connections: 100,
+        max_connections_per_client: 100,
+        command_timeout: Duration::from_secs(60),
+        data_timeout: Duration::from_secs(60),
+        session_timeout: Duration::from_secs(60),
+        min_data_rate: 0,
+        max_faults: 20,
+        bare_line_feed: BareLineFeed::Normalize,
+        sender_allow: Vec::new(),
+    }
+}
+
+/// A running relay; dropping it removes its directory.
+pub struct Relay {
+    pub address: SocketAddr,
+    pub store: Store,
+    pub drain: Drain,
+    directory: TempDir,
+}
+
+impl Relay {
+    pub fn start(config: listener::Config) -> Self {
+        Self::start_with(config, Arc::new(Synced), 0)
+    }
+
+    pub fn start_with(
+        config: listener::Config,
+        durability: Arc<dyn Durability>,
+        min_free_bytes: u64,
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store_config = store::Config {
+            directory: directory.path().join("queue"),
+            min_free_bytes,
+            max_messages: 1000,
+            history_keep: Duration::from_secs(86_400),
+        };
+        let clock = Clock::at(UnixMillis(1_795_415_050_000));
+        let store = Store::open(store_config, clock, durability, Arc::new(OneLane)).unwrap();
+        let listener = Listener::bind(&config.addresses).unwrap();
+        let address = listener.addresses()[0];
+        let drain = Drain::new();
+        listener.serve(config, store.clone(), clock, &drain);
+        Self { address, store, drain, directory }
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// Ends the sessions and closes the store, so that it can be looked at from outside.
+    pub async fn stop(&self) {
+        self.drain.finish(PATIENCE).await.expect("sessions end");
+        self.store.close().await;
+    }
+
+    /// All queued messages.
+    pub async fn entries(&self) -> Vec<Entry> {
+        self.store.due(LANE, 1000).await.unwrap()
+    }
+
+    pub async fn octets(&self, entry: &Entry) -> Vec<u8> {
+        let body = self.store.body(entry).await.unwrap();
+        body.chunks().collect::<Result<Vec<_>, _>>().unwrap().concat()
+    }
+
+    /// Where large bodies lie.
+    pub fn bodies(&self) -> PathBuf {
+        self.directory.path().join("queue/bodies")
+    }
+
+    pub fn body_files(&self) -> usize {
+        std::fs::read_dir(self.bodies()).unwrap().count()
+    }
+}
+
+/// An SMTP client that knows no SMTP: octets out, lines in.
+pub struct Client {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Client {
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    /// One write. A server that has closed does not read it; what it said before tells why.
+    pub async fn send(&mut self, octets: &[u8]) {
+        let _ = timeout(PATIENCE, self.stream.write_all(octets)).await.expect("the server reads");
+    }
+
+    /// The next line without its CRLF; `None` once the server has closed.
+    pub async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|window| window == b"\r\n") {
+                let line = self.read.drain(..end + 2).take(end).collect();
+                return Some(String::from_utf8(line).expect("replies are ASCII"));
+            }
+            let length = timeout(PATIENCE, self.stream.read_buf(&mut self.read))
+                .await
+                .expect("a reply in time")
+                .unwrap_or(0);
+            if length == 0 {
+                assert!(self.read.is_empty(), "half a line: {:?}", self.read);
+                return None;
+            }
+        }
+    }
+
+    /// Reads one line and expects it to begin like this.
+    #[track_caller]
+    pub fn expect(&mut self, start: &str) -> impl Future<Output = String> {
+        let place = std::panic::Location::caller();
+        async move {
+            let line = self.line().await.unwrap_or_else(|| "(closed)".into());
+            assert!(line.starts_with(start), "{place}: expected {start:?}, got {line:?}");
+            line
+        }
+    }
+
+    /// Sends a line and expects a reply of one line.
+    #[track_caller]
+    pub fn say(&mut self, line: &str, start: &str) -> impl Future<Output = String> {
+        let place = std::panic::Location::caller();
+        async move {
+            self.send(format!("{line}\r\n").as_bytes()).await;
+            let reply = self.line().await.unwrap_or_else(|| "(closed)".into());
+            assert!(
+                reply.starts_with(start),
+                "{place}: {line:?}: expected {start:?}, got {reply:?}"
+            );
+            reply
+        }
+    }
+
+    /// Whatever one read brings, as text.
+    pub async fn one_read(&mut self) -> String {
+        assert!(self.read.is_empty(), "read before: {:?}", self.read);
+        let mut octets = Vec::new();
+        timeout(PATIENCE, self.stream.read_buf(&mut octets)).await.expect("in time").unwrap();
+        String::from_utf8(octets).unwrap()
+    }
+
+    /// Whether something can be read now.
+    pub fn has_reply(&self) -> bool {
+        let mut octet = [0];
+        !self.read.is_empty() || self.stream.try_read(&mut octet).is_ok()
+    }
+
+    /// No more is sent; the server may still answer.
+    pub async fn finish_sending(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+}
