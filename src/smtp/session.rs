@@ -250,16 +250,17 @@ fn rcpt(
     recipient: Recipient,
     rules: &Rules,
 ) -> (Session, Answer) {
-    let reply = if transaction.recipients.len() >= rules.max_recipients {
+    // The same forward-path twice is one recipient: it must get the message once. Refused for
+    // want of room it would get a second one, in the client's next transaction.
+    let known = transaction.recipients.iter().any(|r| r.forward_path == recipient.forward_path);
+    let reply = if !known && transaction.recipients.len() >= rules.max_recipients {
         let text = format!(
             "more than {} recipients; send the rest in another transaction",
             rules.max_recipients
         );
         Reply::new(452, (4, 5, 3), text)
     } else {
-        // The same forward-path twice is one recipient: it must get the message once.
-        if !transaction.recipients.iter().any(|known| known.forward_path == recipient.forward_path)
-        {
+        if !known {
             transaction.recipients.push(recipient);
         }
         Reply::new(250, (2, 1, 5), "recipient OK")
