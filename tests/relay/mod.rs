@@ -186,7 +186,7 @@ impl Client {
     /// Whatever one read brings, as text.
     pub async fn one_read(&mut self) -> String {
         assert!(self.read.is_empty(), "read before: {:?}", self.read);
-        let mut octets = Vec::new();
+        let mut octets = Vec::with_capacity(4096);
         timeout(PATIENCE, self.stream.read_buf(&mut octets)).await.expect("in time").unwrap();
         String::from_utf8(octets).unwrap()
     }
