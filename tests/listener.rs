@@ -6,7 +6,7 @@ mod relay;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -356,4 +356,20 @@ async fn an_address_that_cannot_be_used_is_named_with_the_cure() {
     let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
     let text = Listener::bind(&[foreign]).unwrap_err().to_string();
     assert!(text.contains("192.0.2.1:0") && text.contains("no such address"), "{text}");
+}
+
+#[tokio::test]
+async fn both_families_of_any_address_can_be_listened_on_together() {
+    let (four, six): (IpAddr, IpAddr) = ([0; 4].into(), [0_u16; 8].into());
+    if std::net::TcpListener::bind((six, 0)).is_err() {
+        return; // a host without IPv6
+    }
+    for order in [[four, six], [six, four]] {
+        // Another test may take the port in between, though hardly three times.
+        let bound = (0..3).find_map(|_| {
+            let port = Listener::bind(&[(four, 0).into()]).unwrap().addresses()[0].port();
+            Listener::bind(&order.map(|ip| (ip, port).into())).ok()
+        });
+        assert_eq!(bound.expect("both families").addresses().len(), 2);
+    }
 }

@@ -63,7 +63,11 @@ impl Listener {
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, ListenerError> {
         let mut sockets = Vec::new();
         for &address in addresses {
-            match bind(address) {
+            // On its own `[::]` takes IPv4 too, where the system says so; beside an IPv4 address
+            // with the same port it must not, or the second of the two cannot be bound.
+            let beside_ipv4 =
+                addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+            match bind(address, beside_ipv4) {
                 Ok(socket) => sockets.push(socket),
                 Err(error) if lacks_ipv6(address, &error) && addresses.len() > 1 => {
                     tracing::warn!(%address, %error, "no IPv6 on this host, address left out");
@@ -96,8 +100,11 @@ impl Listener {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, beside_ipv4: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.is_ipv6() && beside_ipv4 {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     // A restart must not wait for the old connections' TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
