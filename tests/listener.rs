@@ -373,3 +373,15 @@ async fn both_families_of_any_address_can_be_listened_on_together() {
         assert_eq!(bound.expect("both families").addresses().len(), 2);
     }
 }
+
+#[tokio::test]
+async fn a_listener_without_any_socket_is_an_error() {
+    // No host has these; alone or together they must not look like a listener that works.
+    let foreign: SocketAddr = "[2001:db8::1]:0".parse().unwrap();
+    Listener::bind(&[foreign]).unwrap_err();
+    Listener::bind(&[foreign, foreign]).unwrap_err();
+    assert_eq!(
+        Listener::bind(&[foreign, ([127, 0, 0, 1], 0).into()]).unwrap().addresses().len(),
+        1
+    );
+}

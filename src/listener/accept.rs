@@ -62,6 +62,7 @@ impl Listener {
     /// [`ListenerError`] names the address, the reason and the next step.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, ListenerError> {
         let mut sockets = Vec::new();
+        let mut left_out = Vec::new();
         for &address in addresses {
             // On its own `[::]` takes IPv4 too, where the system says so; beside an IPv4 address
             // with the same port it must not, or the second of the two cannot be bound.
@@ -69,11 +70,19 @@ impl Listener {
                 addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
             match bind(address, beside_ipv4) {
                 Ok(socket) => sockets.push(socket),
-                Err(error) if lacks_ipv6(address, &error) && addresses.len() > 1 => {
-                    tracing::warn!(%address, %error, "no IPv6 on this host, address left out");
+                Err(source) if lacks_ipv6(address, &source) => {
+                    left_out.push(ListenerError { address, source });
                 }
                 Err(source) => return Err(ListenerError { address, source }),
             }
+        }
+        if sockets.is_empty()
+            && let Some(error) = left_out.pop()
+        {
+            return Err(error);
+        }
+        for error in left_out {
+            tracing::warn!(%error, "no IPv6 on this host, address left out");
         }
         Ok(Self { sockets })
     }
