@@ -38,6 +38,8 @@ struct Incoming {
     envelope: Envelope,
     editor: HeaderEditor,
     octets: Vec<u8>,
+    /// Mail data that the machine passed on.
+    size: u64,
 }
 
 impl Bare {
@@ -114,11 +116,14 @@ impl Bare {
             message_id: format!("<{id}@{}>", self.config.hostname),
         });
         let octets = received.field().into_bytes();
-        self.incoming = Some(Incoming { id, envelope, editor, octets });
+        self.incoming = Some(Incoming { id, envelope, editor, octets, size: 0 });
     }
 
     fn take_data(&mut self) {
         let incoming = self.incoming.as_mut().expect("354 before mail data");
+        incoming.size += self.data.len() as u64;
+        let limit = self.config.max_message_size;
+        assert!(incoming.size <= limit, "what is over the limit must not fill the disk");
         incoming.editor.push(&self.data, &mut incoming.octets);
         self.data.clear();
     }

@@ -183,20 +183,6 @@ impl Client {
         }
     }
 
-    /// Whatever one read brings, as text.
-    pub async fn one_read(&mut self) -> String {
-        assert!(self.read.is_empty(), "read before: {:?}", self.read);
-        let mut octets = Vec::with_capacity(4096);
-        timeout(PATIENCE, self.stream.read_buf(&mut octets)).await.expect("in time").unwrap();
-        String::from_utf8(octets).unwrap()
-    }
-
-    /// Whether something can be read now.
-    pub fn has_reply(&self) -> bool {
-        let mut octet = [0];
-        !self.read.is_empty() || self.stream.try_read(&mut octet).is_ok()
-    }
-
     /// No more is sent; the server may still answer.
     pub async fn finish_sending(&mut self) {
         let _ = self.stream.shutdown().await;
