@@ -50,7 +50,10 @@ impl Drain {
         self.signal.cancel();
     }
 
-    /// Signals, then waits at most `grace` for the tasks. `Err` has the number still running.
+    /// Signals, then waits at most `grace` for the tasks.
+    ///
+    /// # Errors
+    /// The number of tasks still running.
     pub async fn finish(&self, grace: Duration) -> Result<(), usize> {
         self.signal();
         self.tasks.close();

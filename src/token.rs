@@ -28,6 +28,7 @@ pub use self::{
 use crate::{clock::Clock, drain::Drain};
 
 /// Starts the token task for one credential; it ends with the drain.
+#[must_use]
 pub fn spawn(config: Config, clock: Clock, drain: &Drain) -> TokenHandle {
     let events = events::Events::new(&config);
     let (handle, shared) = TokenHandle::new(clock);

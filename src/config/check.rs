@@ -102,6 +102,9 @@ fn reachable_listener(settings: &Settings, faults: &mut Faults) {
 }
 
 fn secret(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
+    const SECRET_ID: &str =
+        "this looks like the secret's id; paste the Value column, which is shown only once";
+
     let (value, file) = (&office365::CLIENT_SECRET, &office365::CLIENT_SECRET_FILE);
     let (value_origin, file_origin) = (settings.given(&value.spec), settings.given(&file.spec));
     if let (Some(_), Some(file_origin)) = (value_origin, file_origin) {
@@ -113,8 +116,6 @@ fn secret(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) 
         let origin = settings.given(spec).unwrap_or_default();
         warnings.push(format!("`{}`: {text} ({origin})", spec.path()));
     };
-    const SECRET_ID: &str =
-        "this looks like the secret's id; paste the Value column, which is shown only once";
     if let Some(secret) = settings.get(value) {
         if is_guid(secret.expose_secret().trim()) {
             note(&value.spec, SECRET_ID);

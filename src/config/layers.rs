@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
-use config::{ConfigError, Map, Source, Value, ValueKind};
+use config::{ConfigBuilder, ConfigError, Map, Source, Value, ValueKind, builder::DefaultState};
 
 use super::{
     Sources,
@@ -82,7 +82,7 @@ pub(super) fn gather(sources: &Sources, default_file: &Path, faults: &mut Faults
     ];
     let merged = layers
         .into_iter()
-        .fold(config::Config::builder(), |builder, layer| builder.add_source(layer))
+        .fold(config::Config::builder(), ConfigBuilder::<DefaultState>::add_source)
         .build();
     let values = match merged {
         Ok(merged) => effective(&merged.cache),

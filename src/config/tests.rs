@@ -64,7 +64,7 @@ impl Bench {
     }
 
     fn load(&self) -> Config {
-        self.load_all().map(|(config, _)| config).unwrap_or_else(|faults| panic!("{faults}"))
+        self.load_all().map_or_else(|faults| panic!("{faults}"), |(config, _)| config)
     }
 
     /// The faults, without the directory of the test.

@@ -165,35 +165,36 @@ impl Session {
                 (Self::Idle(state.into_hello()), Answer::Reply(reply))
             }
             (state, command) => {
-                let answer = state.without_change(&command, rules);
+                let answer = without_change(&command, rules);
                 (state, answer)
             }
         }
     }
+}
 
-    fn without_change(&self, command: &Command, rules: &Rules) -> Answer {
-        match command {
-            Command::Noop => Answer::Reply(Reply::new(250, (2, 0, 0), "OK")),
-            Command::Vrfy => Answer::Reply(Reply::new(
-                252,
-                (2, 5, 0),
-                "cannot verify; send the mail and it will be relayed",
-            )),
-            Command::Help => Answer::Reply(Reply::new(
-                214,
-                (2, 0, 0),
-                "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP; see RFC 5321",
-            )),
-            Command::Quit => Answer::Close(Reply::new(
-                221,
-                (2, 0, 0),
-                format!("{} closing connection", rules.hostname),
-            )),
-            Command::Mail(..) => out_of_order("a mail transaction is open; RSET ends it"),
-            Command::Rcpt(..) | Command::Data => out_of_order("send MAIL first"),
-            Command::Helo(_) | Command::Ehlo(_) | Command::Rset => {
-                out_of_order("not now") // taken care of by `step`
-            }
+/// The commands that leave the session as it is.
+fn without_change(command: &Command, rules: &Rules) -> Answer {
+    match command {
+        Command::Noop => Answer::Reply(Reply::new(250, (2, 0, 0), "OK")),
+        Command::Vrfy => Answer::Reply(Reply::new(
+            252,
+            (2, 5, 0),
+            "cannot verify; send the mail and it will be relayed",
+        )),
+        Command::Help => Answer::Reply(Reply::new(
+            214,
+            (2, 0, 0),
+            "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP; see RFC 5321",
+        )),
+        Command::Quit => Answer::Close(Reply::new(
+            221,
+            (2, 0, 0),
+            format!("{} closing connection", rules.hostname),
+        )),
+        Command::Mail(..) => out_of_order("a mail transaction is open; RSET ends it"),
+        Command::Rcpt(..) | Command::Data => out_of_order("send MAIL first"),
+        Command::Helo(_) | Command::Ehlo(_) | Command::Rset => {
+            out_of_order("not now") // taken care of by `step`
         }
     }
 }

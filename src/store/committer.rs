@@ -102,7 +102,9 @@ impl Committer {
 
     fn carry_out(&mut self, batch: Vec<Work>) {
         if self.state.poisoned.load(Ordering::Relaxed) {
-            batch.into_iter().for_each(|work| work.refuse(StoreError::Poisoned));
+            for work in batch {
+                work.refuse(StoreError::Poisoned);
+            }
             return;
         }
         match self.commit(&batch) {
@@ -115,12 +117,16 @@ impl Committer {
             Err(error) if error.is_unsafe() => self.poison(batch, error),
             // One bad work must not take the others with it.
             Err(error) if batch.len() > 1 && !error.is_full() => {
-                batch.into_iter().for_each(|work| self.carry_out(vec![work]));
+                for work in batch {
+                    self.carry_out(vec![work]);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, works = batch.len(), "store refused a change");
                 let cause = Arc::new(error);
-                batch.into_iter().for_each(|work| work.refuse(StoreError::commit(&cause)));
+                for work in batch {
+                    work.refuse(StoreError::commit(&cause));
+                }
             }
         }
     }

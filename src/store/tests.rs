@@ -216,7 +216,7 @@ async fn limits_refuse_mail_for_the_time_being() {
     store.admission().unwrap();
 
     let other = tempfile::tempdir().unwrap();
-    let config = Config { min_free_bytes: u64::MAX, ..super::tests::config(other.path()) };
+    let config = Config { min_free_bytes: u64::MAX, ..self::config(other.path()) };
     let store = open_with(config, Arc::new(Synced)).unwrap();
     assert!(store.admission().unwrap_err().is_full());
 }

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(read(b"\r\n").await, Err(SecretFault::Empty));
         assert_eq!(read(b"one\ntwo").await, Err(SecretFault::ManyLines));
         assert_eq!(read(b"\xff\xfea\0b\0").await, Err(SecretFault::NotText));
-        assert_eq!(read(&[b'x'; 20_000]).await, Err(SecretFault::TooLong(16_384)));
+        assert_eq!(read(&vec![b'x'; 20_000]).await, Err(SecretFault::TooLong(16_384)));
     }
 
     #[tokio::test]

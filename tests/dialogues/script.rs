@@ -87,8 +87,8 @@ impl Script {
             }
             _ if head.starts_with('C') => {
                 let octets = octets(&head[1..], rest)?;
-                let heard = |exchange: &Exchange| !exchange.replies.is_empty();
-                if self.exchanges.last().is_none_or(heard) {
+                let answered = |exchange: &Exchange| !exchange.replies.is_empty();
+                if self.exchanges.last().is_none_or(answered) {
                     self.exchanges.push(Exchange::default());
                 }
                 let last = self.exchanges.last_mut().ok_or("no exchange")?;
