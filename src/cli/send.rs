@@ -90,7 +90,7 @@ pub(super) async fn send(
 }
 
 fn message(from: &Address, to: &[Address], subject: &str) -> String {
-    let to = to.iter().map(|address| address.as_ref()).collect::<Vec<&str>>().join(",\r\n ");
+    let to = to.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",\r\n ");
     let subject: String = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let date = Clock::system().now().rfc5322();
     format!(

@@ -6,6 +6,7 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use rustls::{CertificateError as Certificate, Error};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -159,11 +160,9 @@ async fn handshake(
 
 /// What a failed handshake most often means.
 fn tls_hint(error: &io::Error) -> &'static str {
-    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    else {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return "";
     };
-    use rustls::{CertificateError as Certificate, Error};
     match error {
         Error::InvalidCertificate(Certificate::UnknownIssuer) => {
             "; if a proxy of your network intercepts TLS, name its authority in office365.ca_file"
