@@ -4,6 +4,8 @@ mod accept;
 mod connection;
 mod incoming;
 mod limits;
+mod rate;
+mod shared;
 
 pub use accept::{Listener, ListenerError};
 
@@ -40,7 +42,8 @@ pub struct Config {
     pub data_timeout: Duration,
     /// How long one session may last.
     pub session_timeout: Duration,
-    /// Slowest mail data we put up with, in octets a second over each half minute.
+    /// Slowest mail data we put up with, in octets a second on average, once a message takes longer
+    /// than `data_timeout`.
     pub min_data_rate: u64,
     /// Faults (unknown commands, wrong order, bad parameters) before 421 4.7.0 and close.
     pub max_faults: u32,

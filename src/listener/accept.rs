@@ -8,11 +8,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{
-    Config,
-    connection::{Connection, Shared},
-    limits::Limits,
-};
+use super::{Config, connection::Connection, limits::Limits, shared::Shared};
 use crate::{clock::Clock, drain::Drain, smtp::reply::Reply, store::Store};
 
 /// Connections that wait to be accepted: a burst of clients is not refused by the kernel.

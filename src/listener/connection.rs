@@ -9,46 +9,23 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Config, incoming::Incoming};
+use super::{incoming::Incoming, rate::RateWatch, shared::Shared};
 use crate::{
-    clock::Clock,
     drain::Drain,
     smtp::{
         reply::Reply,
         server::{Server, Step},
-        session::Rules,
     },
-    store::Store,
 };
-
-/// What all connections of a listener use.
-pub(super) struct Shared {
-    pub config: Config,
-    pub rules: Arc<Rules>,
-    pub store: Store,
-    pub clock: Clock,
-}
-
-impl Shared {
-    pub fn new(config: Config, store: Store, clock: Clock) -> Self {
-        let rules = Arc::new(config.rules());
-        Self { config, rules, store, clock }
-    }
-
-    /// Asked at MAIL: a full or poisoned store takes no mail now.
-    fn admission(&self) -> Option<Reply> {
-        let fault = self.store.admission().err()?;
-        tracing::warn!(error = %fault, "mail refused for the time being");
-        Some(fault.reply())
-    }
-}
 
 /// Octets read at a time: commands are short, mail data is not.
 const COMMAND_READ: usize = 4 * 1024;
 const DATA_READ: usize = 32 * 1024;
 
-/// The stretch over which the smallest data rate is measured.
-const RATE_WINDOW: Duration = Duration::from_secs(30);
+/// How long, and for how many octets, we go on reading after a last reply. Closing a socket with
+/// unread input resets the connection, and some systems then drop the reply unread.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_OCTETS: usize = 1024 * 1024;
 
 /// How a session ended, for the log.
 type Ending = Result<&'static str, io::Error>;
@@ -70,7 +47,8 @@ impl Connection {
     pub fn new(stream: TcpStream, client: IpAddr, shared: Arc<Shared>, drain: Drain) -> Self {
         let session_ends = Instant::now() + shared.config.session_timeout;
         let server = Server::new(Arc::clone(&shared.rules));
-        let rate = RateWatch::new(shared.config.min_data_rate);
+        let config = &shared.config;
+        let rate = RateWatch::new(config.min_data_rate, config.data_timeout);
         Self {
             stream,
             client,
@@ -173,7 +151,20 @@ impl Connection {
         self.reply(reply);
         self.flush().await?;
         self.stream.shutdown().await?;
+        let _ = timeout(LINGER, self.read_on()).await;
         Ok(ending)
+    }
+
+    async fn read_on(&mut self) -> io::Result<()> {
+        let mut buffer = [0; COMMAND_READ];
+        let mut left = LINGER_OCTETS;
+        while left > 0 {
+            match self.stream.read(&mut buffer).await? {
+                0 => return Ok(()),
+                length => left = left.saturating_sub(length),
+            }
+        }
+        Ok(())
     }
 
     /// One write for all replies that wait.
@@ -232,53 +223,4 @@ enum Read {
     Octets(usize),
     Ended(&'static str),
     Stop(Reply, &'static str),
-}
-
-/// Watches that mail data keeps to the smallest rate.
-struct RateWatch {
-    octets_per_second: u64,
-    since: Instant,
-    octets: u64,
-}
-
-impl RateWatch {
-    fn new(octets_per_second: u64) -> Self {
-        Self { octets_per_second, since: Instant::now(), octets: 0 }
-    }
-
-    fn begin(&mut self) {
-        self.since = Instant::now();
-        self.octets = 0;
-    }
-
-    /// Counts octets; false once a whole window brought too few.
-    fn is_enough(&mut self, length: usize) -> bool {
-        self.octets += length as u64;
-        if self.since.elapsed() < RATE_WINDOW {
-            return true;
-        }
-        let enough = self.octets >= self.octets_per_second * RATE_WINDOW.as_secs();
-        self.begin();
-        enough
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_trickles_is_found_out_after_half_a_minute() {
-        let mut rate = RateWatch::new(64);
-        for _ in 0..29 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            assert!(rate.is_enough(1));
-        }
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!rate.is_enough(1));
-
-        rate.begin();
-        tokio::time::advance(Duration::from_secs(31)).await;
-        assert!(rate.is_enough(64 * 30));
-    }
 }

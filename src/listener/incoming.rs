@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::connection::Shared;
+use super::shared::Shared;
 use crate::{
     mail::{
         header::{HeaderEditor, Repair},

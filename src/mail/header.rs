@@ -192,7 +192,7 @@ impl HeaderEditor {
             self.collecting = !self.facts.has_message_id;
             self.facts.has_message_id = true;
         }
-        !is("Bcc")
+        !is("Bcc") && !is("Resent-Bcc")
     }
 
     fn add_missing(&mut self, out: &mut Vec<u8>) {
@@ -319,6 +319,7 @@ mod tests {
 
     #[test]
     fn bcc_goes_with_its_continuation_lines() {
+        check(&format!("{COMPLETE}Resent-Bcc: a@x\r\n\r\n"), &format!("{COMPLETE}\r\n"));
         check(
             &format!("{COMPLETE}bcc: a@x,\r\n\tb@x\r\nSubject: s\r\n\r\nBcc: stays\r\n"),
             &format!("{COMPLETE}Subject: s\r\n\r\nBcc: stays\r\n"),
