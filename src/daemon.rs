@@ -71,7 +71,7 @@ impl Daemon {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             listening = ?watched.listening,
-            http = ?http_address,
+            http = http_address.map(tracing::field::display),
             queue = %config.store.directory.display(),
             "relay started"
         );

@@ -1,6 +1,6 @@
 //! Exit codes (sysexits) and the one message that goes with them.
 
-use std::{io, process::ExitCode};
+use std::{error::Error, io, path::Path, process::ExitCode};
 
 use crate::{config::Faults, daemon::StartError, store::StoreError};
 
@@ -31,6 +31,26 @@ impl Failure {
         Self { code: TRY_LATER, message: message.into() }
     }
 
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self { code: CONFIGURATION, message: message.into() }
+    }
+
+    /// The code that suits the operating system's error at the bottom of `error`.
+    pub fn of(error: &(dyn Error + 'static), message: impl Into<String>) -> Self {
+        let code = match system_error(error) {
+            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => PERMISSION,
+            Some(io::ErrorKind::AddrInUse | io::ErrorKind::StorageFull) => TRY_LATER,
+            Some(
+                io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::AddrNotAvailable,
+            ) => CONFIGURATION,
+            _ => UNAVAILABLE,
+        };
+        Self { code, message: message.into() }
+    }
+
     /// Prints the message once and gives the code.
     pub fn report(self) -> ExitCode {
         if !self.message.is_empty() {
@@ -42,7 +62,10 @@ impl Failure {
 
 impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
-        Self { code: CONFIGURATION, message: format!("the configuration has faults:\n{faults}") }
+        Self::configuration(match faults.unconfigured() {
+            Some(file) => greeting(file),
+            None => format!("the configuration has faults:\n{faults}"),
+        })
     }
 }
 
@@ -58,19 +81,34 @@ impl From<io::Error> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        let mut kind = None;
-        let mut cause: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = cause {
-            kind = error.downcast_ref::<io::Error>().map(io::Error::kind).or(kind);
-            cause = error.source();
+        match &error {
+            StartError::Store(StoreError::Locked { .. }) => Self::try_later(error.to_string()),
+            _ => Self::of(&error, error.to_string()),
         }
-        let code = match (&error, kind) {
-            (_, Some(io::ErrorKind::PermissionDenied)) => PERMISSION,
-            (StartError::Store(StoreError::Locked { .. }), _)
-            | (_, Some(io::ErrorKind::AddrInUse | io::ErrorKind::StorageFull)) => TRY_LATER,
-            (_, Some(io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable)) => CONFIGURATION,
-            _ => UNAVAILABLE,
-        };
-        Self { code, message: error.to_string() }
     }
+}
+
+/// The innermost error of the operating system.
+fn system_error(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut kind = None;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        kind = error.downcast_ref::<io::Error>().map(io::Error::kind).or(kind);
+        cause = error.source();
+    }
+    kind
+}
+
+/// For whoever starts the program for the first time.
+fn greeting(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "there is no configuration yet: no file {file}, and tenant, application, secret and \
+         mailbox are set nowhere else\n\
+         - to see it work without a tenant:  o365-relay sandbox\n\
+         - to write a configuration:         o365-relay config example > {file}\n\
+         - to use another file:              o365-relay --config FILE\n\
+         - without a file:                   set O365_RELAY__OFFICE365__TENANT_ID, __CLIENT_ID, \
+         __CLIENT_SECRET and __MAILBOX"
+    )
 }

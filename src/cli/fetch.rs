@@ -22,7 +22,10 @@ pub(super) fn address(
     }
     let found = config::load(sources)?.http.address;
     found.ok_or_else(|| {
-        Failure::usage("http.address is \"off\", so the running relay cannot be asked")
+        Failure::configuration(
+            "http.address is \"off\", so the running relay cannot be asked; set it, such as to \
+             \"127.0.0.1:9587\", and start the relay again",
+        )
     })
 }
 
@@ -30,7 +33,8 @@ pub(super) fn address(
 pub(super) async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Failure> {
     let unreachable = |error: String| {
         Failure::unavailable(format!(
-            "no answer from http://{address}{path}: {error}; is the relay running, and is this its http.address?"
+            "no answer from http://{address}{path}: {error}; is the relay running (`o365-relay run`), \
+             and is this its http.address? (--address asks at another)"
         ))
     };
     let uri = format!("http://{address}{path}")

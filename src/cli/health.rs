@@ -21,10 +21,21 @@ pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Fail
     let address = fetch::address(options.address, sources)?;
     let path = if options.ready { "/readyz" } else { "/healthz" };
     let (status, body) = fetch::get(address, path).await?;
-    if status.is_success() {
-        return Ok(output::line(if options.ready { "ready" } else { "healthy" })?);
+    if status.is_success() && !options.ready {
+        return Ok(output::line("healthy")?);
     }
-    let reasons = serde_json::from_slice::<Readiness>(&body)
-        .map_or_else(|_| vec![status.to_string()], |readiness| readiness.reasons);
-    Err(Failure::unavailable(format!("not ready: {}", reasons.join("; "))))
+    let Ok(readiness) = serde_json::from_slice::<Readiness>(&body) else {
+        return Err(Failure::unavailable(format!(
+            "http://{address}{path} answers {status}, but not as o365-relay does; is this its \
+             http.address? (--address asks at another)"
+        )));
+    };
+    if !readiness.ready {
+        return Err(Failure::unavailable(format!("not ready: {}", readiness.reasons.join("; "))));
+    }
+    output::line("ready")?;
+    for warning in readiness.warnings {
+        output::line(format!("warning: {warning}"))?;
+    }
+    Ok(())
 }

@@ -16,8 +16,9 @@ use super::{Settings, exit::Failure, output::line, run::Signals, send, storyline
 use crate::{
     clock::Clock,
     config::{self, Sources},
-    daemon::Daemon,
+    daemon::{Daemon, StartError},
     sandbox::{self, Event, Sandbox},
+    store::StoreError,
     telemetry,
 };
 
@@ -62,7 +63,7 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
         ..sandbox::Config::default()
     })
     .await
-    .map_err(|error| Failure::unavailable(error.to_string()))?;
+    .map_err(|error| Failure::of(&error, error.to_string()))?;
     let mut story = Storyline::new(sandbox.subscribe());
     let configuration = place.write(&sandbox)?;
     let mailbox = sandbox.config().mailboxes.join(", ");
@@ -118,7 +119,7 @@ impl Relay<'_> {
     ) -> Result<(), Failure> {
         let config = config::load(&self.sources())?;
         telemetry::init(&config.telemetry);
-        let daemon = Daemon::start(config, Clock::system()).await.map_err(Failure::from)?;
+        let daemon = Daemon::start(config, Clock::system()).await.map_err(not_started)?;
         let outcome = self.show(&daemon, sandbox, story, signals).await;
         daemon.drain().await;
         outcome
@@ -153,7 +154,7 @@ impl Relay<'_> {
         tokio::select! {
             sent = timeout(PATIENCE, send_and_follow(relay, daemon, sandbox, story)) => match sent {
                 Ok(result) => result?,
-                Err(_) => return Err(did_not_arrive(daemon).await),
+                Err(_) => return Err(did_not_arrive(daemon)),
             },
             () = signals.wait() => return Ok(()),
         }
@@ -163,6 +164,26 @@ impl Relay<'_> {
         line(format!("\nNow send to {relay} from any program; nothing leaves this machine."))?;
         watch(story, signals).await
     }
+}
+
+/// The same faults as those of `run`, but here the arguments say where things are.
+fn not_started(error: StartError) -> Failure {
+    let message = match &error {
+        StartError::Listener(fault) => format!(
+            "the sandbox's relay could not listen on {}: {}; choose another address with --listen, \
+             such as --listen 127.0.0.1:0 for any free port",
+            fault.address(),
+            fault.cause()
+        ),
+        StartError::Store(StoreError::Locked { path, .. }) => {
+            let path = path.display();
+            return Failure::try_later(format!(
+                "{path} is in use by another sandbox; choose another place with --directory"
+            ));
+        }
+        _ => return error.into(),
+    };
+    Failure::of(&error, message)
 }
 
 async fn send_and_follow(
@@ -210,16 +231,12 @@ async fn settled(daemon: &Daemon, id: &str) -> Result<String, Failure> {
     }
 }
 
-async fn did_not_arrive(daemon: &Daemon) -> Failure {
-    let mut reasons = daemon.watched().readiness().reasons;
-    if let Ok(status) = daemon.watched().status().await {
-        reasons.extend(
-            status.lanes.into_iter().filter_map(|lane| lane.pause).map(|pause| pause.reason),
-        );
-    }
+fn did_not_arrive(daemon: &Daemon) -> Failure {
+    let readiness = daemon.watched().readiness();
+    let causes = [readiness.reasons, readiness.warnings].concat();
     Failure::unavailable(format!(
-        "the test message did not arrive within 30 s. {}",
-        reasons.join("; ")
+        "the test message did not arrive within 30 s: {}",
+        causes.join("; ")
     ))
 }
 
@@ -278,8 +295,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Failure {
-    Failure::unavailable(format!(
-        "could not write {}: {error}; name another place with --directory",
-        path.display()
-    ))
+    let path = path.display();
+    let message = format!("could not write {path}: {error}; name another place with --directory");
+    Failure::of(error, message)
 }

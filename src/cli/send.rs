@@ -64,15 +64,6 @@ pub(super) async fn send(
     to: &[Address],
     subject: &str,
 ) -> Result<String, Failure> {
-    let unavailable = |error: lettre::transport::smtp::Error| {
-        let mut reason = error.to_string();
-        if let Some(source) = std::error::Error::source(&error)
-            && !reason.contains(&source.to_string())
-        {
-            reason = format!("{reason}: {source}");
-        }
-        Failure::unavailable(format!("{relay} did not take the message: {reason}"))
-    };
     let envelope = Envelope::new(Some(from.clone()), to.to_vec())
         .map_err(|error| Failure::usage(error.to_string()))?;
     let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(relay.ip().to_string())
@@ -83,10 +74,28 @@ pub(super) async fn send(
     let message = message(from, to, subject);
     let send = transport.send_raw(&envelope, message.as_bytes());
     let response = match tokio::time::timeout(PATIENCE, send).await {
-        Ok(result) => result.map_err(unavailable)?,
-        Err(_) => return Err(Failure::unavailable(format!("no answer from {relay} within 60 s"))),
+        Ok(result) => result.map_err(|error| not_taken(relay, &error))?,
+        Err(_) => {
+            return Err(Failure::unavailable(format!(
+                "no answer from {relay} within 60 s; is it a relay? (--relay sends to another)"
+            )));
+        }
     };
     Ok(format!("{} {}", response.code(), response.message().collect::<Vec<_>>().join(" ")))
+}
+
+fn not_taken(relay: SocketAddr, error: &lettre::transport::smtp::Error) -> Failure {
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), <_>::to_string);
+    match error.status() {
+        Some(code) if error.is_transient() => {
+            Failure::try_later(format!("{relay} does not take the message now: {code} {cause}"))
+        }
+        Some(code) => Failure::unavailable(format!("{relay} refused the message: {code} {cause}")),
+        None => Failure::unavailable(format!(
+            "no relay took the message at {relay}: {cause}; is it running (`o365-relay run`), and \
+             is this one of its listener.addresses? (--relay sends to another)"
+        )),
+    }
 }
 
 fn message(from: &Address, to: &[Address], subject: &str) -> String {

@@ -43,7 +43,7 @@ fn show(status: &Status) -> std::io::Result<()> {
     line(if status.readiness.ready {
         "ready      yes".into()
     } else {
-        format!("ready      NO: {}", status.readiness.reasons.join("; "))
+        format!("ready      NO: {}", in_short(status).join("; "))
     })?;
     show_token(&status.token)?;
     if let Some(pause) = &status.relay_pause {
@@ -63,6 +63,21 @@ fn show(status: &Status) -> std::io::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// The reasons, without their details where other lines have them.
+fn in_short(status: &Status) -> Vec<&str> {
+    let pauses = status.relay_pause.iter();
+    let pauses = pauses.chain(status.lanes.iter().filter_map(|lane| lane.pause.as_ref()));
+    let details: Vec<&str> = pauses
+        .map(|pause| pause.reason.as_str())
+        .chain(status.token.last_error.iter().map(|failed| failed.error.as_str()))
+        .collect();
+    let short = |reason| match str::split_once(reason, ": ") {
+        Some((what, rest)) if details.iter().any(|detail| rest.starts_with(detail)) => what,
+        _ => reason,
+    };
+    status.readiness.reasons.iter().map(|reason| short(reason)).collect()
 }
 
 fn show_token(token: &TokenStatus) -> std::io::Result<()> {

@@ -55,12 +55,14 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> 
 }
 
 fn missing(settings: &Settings, faults: &mut Faults) {
-    let mut any = false;
+    let clean = faults.is_empty();
+    let (mut any, mut set) = (false, false);
     for spec in keys::table().map(AnyKey::spec) {
         let required = matches!(spec.default, Default::Required { .. });
         let secret = spec.path() == office365::CLIENT_SECRET_FILE.spec.path();
         let replaced = secret && settings.effective(&office365::CLIENT_SECRET.spec).is_some();
         if !required || replaced || settings.effective(spec).is_some() {
+            set |= required;
             continue;
         }
         any = true;
@@ -82,6 +84,9 @@ fn missing(settings: &Settings, faults: &mut Faults) {
     if let (true, Some(path)) = (any, &settings.absent_file) {
         let message = "no such file; `o365-relay config example` prints one to start from";
         faults.add(path.display().to_string(), message, None);
+        if clean && !set {
+            faults.set_unconfigured(path);
+        }
     }
 }
 

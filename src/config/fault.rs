@@ -1,6 +1,9 @@
 //! What is wrong with a configuration: all of it, each fault with the place it came from.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 /// One fault: what it is about, what is wrong with it, and where that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,16 +45,30 @@ impl fmt::Display for Fault {
 
 /// Every fault of a configuration; displayed one to a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct Faults {
+    list: Vec<Fault>,
+    unconfigured: Option<PathBuf>,
+}
 
 impl Faults {
     /// The faults, in the order of discovery: file, variables, `--set`, then by key.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
-        self.0.iter()
+        self.list.iter()
+    }
+
+    /// The file that was looked for, if there is no configuration at all: no such file, and
+    /// nothing that must be set is set anywhere else.
+    #[must_use]
+    pub fn unconfigured(&self) -> Option<&Path> {
+        self.unconfigured.as_deref()
+    }
+
+    pub(super) fn set_unconfigured(&mut self, looked_for: &Path) {
+        self.unconfigured = Some(looked_for.to_path_buf());
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     pub(super) fn add(
@@ -61,7 +78,7 @@ impl Faults {
         origin: Option<&str>,
     ) {
         let (subject, message) = (subject.into(), message.into());
-        self.0.push(Fault { subject, message, origin: origin.map(str::to_owned) });
+        self.list.push(Fault { subject, message, origin: origin.map(str::to_owned) });
     }
 }
 
@@ -76,7 +93,7 @@ impl<'a> IntoIterator for &'a Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
+        for (index, fault) in self.list.iter().enumerate() {
             let line_end = if index == 0 { "" } else { "\n" };
             write!(f, "{line_end}- {fault}")?;
         }

@@ -164,7 +164,7 @@ fn tls_hint(error: &io::Error) -> &'static str {
         return "";
     };
     match error {
-        Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+        Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
             "; if a proxy of your network intercepts TLS, name its authority in office365.ca_file"
         }
         Error::InvalidCertificate(

@@ -70,7 +70,7 @@ pub enum Trouble {
         reply: Reply,
     },
     /// There was no reply that means anything.
-    #[error("{cause} (during {})", stage.label())]
+    #[error("{cause}{}", during(*stage))]
     Broken {
         /// When.
         stage: Stage,
@@ -83,6 +83,14 @@ pub enum Trouble {
         /// Why.
         cause: String,
     },
+}
+
+/// A cause that could not connect says so itself.
+fn during(stage: Stage) -> String {
+    match stage {
+        Stage::Connect => String::new(),
+        _ => format!(" (during {})", stage.label()),
+    }
 }
 
 impl Trouble {

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::{Clock, UnixMillis},
-    queue::runner::{PauseSnapshot, Queue},
+    queue::{
+        pause::Cause,
+        runner::{PauseSnapshot, Queue},
+    },
     store::{LaneSummary, Settled, Store, StoreError},
     token::TokenHandle,
 };
@@ -41,6 +44,10 @@ pub struct Readiness {
     pub ready: bool,
     /// Why not.
     pub reasons: Vec<String>,
+    /// What stands in the way of mail without making the relay unready: a pause that has not
+    /// lasted long, or one of some lanes only.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What `/status` answers. Durations are in seconds, times are RFC 3339 in UTC.
@@ -143,7 +150,7 @@ impl Watched {
     /// Whether mail is accepted and can be relayed.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
         if let Err(error) = self.store.admission() {
             reasons.push(format!("no mail is accepted: {error}"));
         }
@@ -155,12 +162,19 @@ impl Watched {
                 None => "no valid token yet".to_owned(),
             });
         }
-        if let Some(pause) = self.queue.relay_pause()
-            && now.since(pause.since) >= PAUSE_TOLERATED
-        {
-            reasons.push(format!("smarthost not reached: {}", pause.cause.reason));
+        let lasting = |pause: &PauseSnapshot| now.since(pause.since) >= PAUSE_TOLERATED;
+        if let Some(pause) = self.queue.relay_pause() {
+            let told = if lasting(&pause) { &mut reasons } else { &mut warnings };
+            told.push(format!("nothing is relayed: {}", words(pause.cause)));
         }
-        Readiness { ready: reasons.is_empty(), reasons }
+        let lanes = self.queue.lanes();
+        let all_stand = lanes.iter().all(|lane| lane.pause.as_ref().is_some_and(lasting));
+        for lane in lanes {
+            let Some(pause) = lane.pause else { continue };
+            let told = if all_stand { &mut reasons } else { &mut warnings };
+            told.push(format!("nothing is relayed as {}: {}", lane.name, words(pause.cause)));
+        }
+        Readiness { ready: reasons.is_empty(), reasons, warnings }
     }
 
     /// The whole snapshot.
@@ -201,6 +215,13 @@ impl Watched {
                 next_try: failed.next_try.rfc3339(),
             }),
         }
+    }
+}
+
+fn words(cause: Cause) -> String {
+    match cause.advice {
+        Some(advice) => format!("{}; {advice}", cause.reason),
+        None => cause.reason,
     }
 }
 

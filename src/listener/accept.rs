@@ -25,14 +25,28 @@ pub struct ListenerError {
     source: io::Error,
 }
 
+impl ListenerError {
+    /// The address that was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the system said.
+    #[must_use]
+    pub fn cause(&self) -> &io::Error {
+        &self.source
+    }
+}
+
 fn hint(address: SocketAddr, source: &io::Error) -> String {
     match source.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "; another program has this port (often a mail server that came with the system): \
-             find it with `ss -ltnp 'sport = :{}'` and stop it, or set listener.addresses",
+            "; another program has this port (another o365-relay, or a mail server that came with \
+             the system): find it with `ss -ltnp 'sport = :{}'` and stop it, or set listener.addresses",
             address.port()
         ),
-        io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
             "; ports below 1024 need root or CAP_NET_BIND_SERVICE: start it with the systemd unit, \
              or set listener.addresses to a port such as 127.0.0.1:2525"
                 .into()

@@ -1,6 +1,10 @@
 //! What can go wrong with the store, and what the client hears of it.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{mail::queue_id::QueueId, smtp::reply::Reply};
 
@@ -8,7 +12,7 @@ use crate::{mail::queue_id::QueueId, smtp::reply::Reply};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or directory of the queue.
-    #[error("could not {doing} {}: {source}{}", path.display(), hint(source))]
+    #[error("could not {doing} {}: {source}{}", path.display(), hint(path, source))]
     Io {
         /// What was tried, as a verb phrase.
         doing: &'static str,
@@ -190,16 +194,26 @@ fn classify(error: &rusqlite::Error) -> DatabaseFault {
 }
 
 /// The next step for the faults that an operator meets at start.
-fn hint(source: &io::Error) -> &'static str {
+fn hint(path: &Path, source: &io::Error) -> String {
     match source.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; the queue directory must belong to the user that o365-relay runs as (mode 0700)"
+        io::ErrorKind::PermissionDenied => format!(
+            "; the queue directory and all in it must belong to the user that o365-relay runs as \
+             (id {} now): make it with `install -d -m 0700 -o USER DIRECTORY`, or correct it with \
+             `chown -R USER DIRECTORY`, or set queue.directory",
+            rustix::process::geteuid().as_raw()
+        ),
+        io::ErrorKind::NotFound => {
+            let parent = path.parent().unwrap_or(path).display();
+            format!("; make {parent} first, or set queue.directory to another place")
         }
-        io::ErrorKind::NotFound => "; make the directory, or set queue.directory",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "; set queue.directory to a directory, not to a file".into()
+        }
         io::ErrorKind::ReadOnlyFilesystem => {
-            "; set queue.directory to a writable place (a volume, in a container)"
+            "; set queue.directory to a writable place (a volume, in a container)".into()
         }
-        _ => "",
+        io::ErrorKind::StorageFull => "; make room there, or set queue.directory".into(),
+        _ => String::new(),
     }
 }
 

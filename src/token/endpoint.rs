@@ -87,7 +87,10 @@ fn target(config: &Config) -> Result<(TokenUrl, Http), String> {
     if url.url().scheme() != "https" {
         return Err("it does not start with https://".into());
     }
-    let host = url.url().host_str().ok_or("it names no host")?.to_owned();
+    let mut host = url.url().host_str().ok_or("it names no host")?.to_owned();
+    if let Some(port) = url.url().port() {
+        host = format!("{host}:{port}"); // not that of https, so worth telling
+    }
     // Half of the time, so that an address that swallows packets shows as that.
     let http = Http::new(&config.tls, host, config.request_timeout / 2);
     Ok((url, http))

@@ -10,7 +10,7 @@ pub enum TokenError {
     /// The token endpoint was not reached, or the connection broke.
     #[error("could not reach {host} ({stage}): {cause}")]
     Transport {
-        /// The host of the token endpoint.
+        /// The host of the token endpoint, with its port if that is not the one of https.
         host: String,
         /// How far it got.
         stage: Stage,
@@ -225,7 +225,7 @@ impl TokenError {
         match self {
             Self::Transport { host, stage, .. } => stage.advice(host),
             Self::Timeout { host, .. } => format!(
-                "check that a firewall lets this host reach {host}, TCP port 443; the request is repeated"
+                "check that a firewall lets this host reach {}; the request is repeated", port_of(host)
             ),
             Self::Throttled { .. } => "nothing to do: the request is repeated after a pause".into(),
             Self::Refused(refusal) => refusal.advice(ids),
@@ -272,10 +272,13 @@ impl Stage {
     fn advice(self, host: &str) -> String {
         match self {
             Self::Dns => format!(
-                "check that this host can resolve {host} (/etc/resolv.conf, the name servers)"
+                "check that this host can resolve {} (/etc/resolv.conf, the name servers), and \
+                 office365.login_url if it was set",
+                host.split(':').next().unwrap_or(host)
             ),
             Self::Connect | Self::Http => format!(
-                "check that a firewall lets this host reach {host}, TCP port 443; the request is repeated"
+                "check that a firewall lets this host reach {}; the request is repeated",
+                port_of(host)
             ),
             Self::Tls => format!(
                 "if a proxy inspects TLS to {host}, set office365.ca_file to its CA certificate; \
@@ -298,6 +301,16 @@ impl SecretFault {
                 "let {place} hold the client secret's value and nothing else: one line of UTF-8 text"
             ),
         }
+    }
+}
+
+/// `host` has a port if it is not that of https.
+fn port_of(host: &str) -> String {
+    match host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+        Some((name, port)) => {
+            format!("{name}, TCP port {port}, and that office365.login_url is right")
+        }
+        None => format!("{host}, TCP port 443"),
     }
 }
 

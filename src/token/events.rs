@@ -38,7 +38,9 @@ impl Events {
         );
     }
 
-    /// Loud when the cause is new, quiet when it is what `earlier` said already.
+    /// Loud when the cause is new or the last token has run out since, quiet when it is what
+    /// `earlier` said already. Without a token no mail goes out, so that is an error whatever
+    /// the cause.
     pub(super) fn failed(
         &self,
         failed: &FailedRefresh,
@@ -48,7 +50,8 @@ impl Events {
     ) {
         let next_try_seconds = next_try.as_secs();
         let token_left_seconds = token_left.as_secs();
-        if earlier.is_some_and(|earlier| failed.error.has_cause_of(&earlier.error)) {
+        let told = earlier.filter(|earlier| failed.error.has_cause_of(&earlier.error));
+        if told.is_some_and(|earlier| failed.has_token || !earlier.has_token) {
             debug!(
                 client_id = %self.client_id,
                 error = %failed.error,
@@ -72,8 +75,17 @@ impl Events {
                 token_left_seconds,
                 "access token refused"
             );
-        } else if failed.error.is_transient() {
+        } else if failed.error.is_transient() && failed.has_token {
             warn!(
+                client_id = %self.client_id,
+                error = %failed.error,
+                advice = %failed.advice,
+                next_try_seconds,
+                token_left_seconds,
+                "access token request failed"
+            );
+        } else if failed.error.is_transient() {
+            error!(
                 client_id = %self.client_id,
                 error = %failed.error,
                 advice = %failed.advice,
@@ -120,7 +132,15 @@ mod tests {
 
     fn failed(error: TokenError) -> FailedRefresh {
         let at = UnixMillis(0);
-        FailedRefresh { error, advice: "mend it".into(), since: at, at, attempts: 1, next_try: at }
+        FailedRefresh {
+            error,
+            advice: "mend it".into(),
+            since: at,
+            at,
+            attempts: 1,
+            next_try: at,
+            has_token: true,
+        }
     }
 
     fn refused(code: u32) -> FailedRefresh {
@@ -152,11 +172,17 @@ mod tests {
         let (expired, wrong) = (refused(7_000_222), refused(7_000_215));
         let down = failed(TokenError::Timeout { host: "login.example".into(), after: minute });
         let empty = TokenError::Address { url: String::new(), reason: "it is empty".into() };
+        let ran_out = || {
+            let error = TokenError::Timeout { host: "login.example".into(), after: minute };
+            FailedRefresh { has_token: false, ..failed(error) }
+        };
         let lines = lines(|events| {
             events.failed(&expired, None, second, minute);
             events.failed(&expired, Some(&expired), second, minute);
             events.failed(&wrong, Some(&expired), second, minute);
             events.failed(&down, Some(&wrong), second, minute);
+            events.failed(&ran_out(), Some(&down), second, Duration::ZERO);
+            events.failed(&ran_out(), Some(&ran_out()), second, Duration::ZERO);
             events.failed(&failed(empty), Some(&down), second, minute);
             events.obtained(minute, second, 5);
         });
@@ -165,6 +191,8 @@ mod tests {
             "DEBUG o365_relay::token::events: access token request failed again",
             "ERROR o365_relay::token::events: access token refused",
             "WARN o365_relay::token::events: access token request failed client_id=58d8",
+            "ERROR o365_relay::token::events: access token request failed client_id=58d8",
+            "DEBUG o365_relay::token::events: access token request failed again",
             "ERROR o365_relay::token::events: access token request not possible",
             "INFO o365_relay::token::events: access token obtained",
         ];
@@ -174,6 +202,6 @@ mod tests {
         }
         assert!(lines[0].contains("trace_id=\"t-1\"") && lines[0].contains("codes=[7000222]"));
         assert!(lines[0].contains("advice=mend it next_try_seconds=1 token_left_seconds=60"));
-        assert!(lines[5].contains("expires_in_seconds=60 next_refresh_seconds=1"), "{}", lines[5]);
+        assert!(lines[7].contains("expires_in_seconds=60 next_refresh_seconds=1"), "{}", lines[7]);
     }
 }

@@ -41,6 +41,8 @@ pub struct FailedRefresh {
     pub attempts: u32,
     /// When the next request is planned.
     pub next_try: UnixMillis,
+    /// Whether there still was a token to log in with.
+    pub has_token: bool,
 }
 
 impl TokenState {

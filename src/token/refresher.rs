@@ -106,6 +106,7 @@ impl<S: Source> Refresher<S> {
             at: now,
             attempts: earlier.as_ref().map_or(0, |earlier| earlier.attempts).saturating_add(1),
             next_try: plan.due_wall,
+            has_token: token.as_ref().is_some_and(|token| token.is_usable(now)),
             error,
         };
         let left = token.as_ref().map_or(Duration::ZERO, |token| token.expires_at().since(now));
