@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{self, Sources},
     daemon::{Daemon, StartError},
-    sandbox::{self, Event, Sandbox},
+    sandbox::{self, Event, Sandbox, SandboxError},
     store::StoreError,
     telemetry,
 };
@@ -63,7 +63,7 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
         ..sandbox::Config::default()
     })
     .await
-    .map_err(|error| Failure::of(&error, error.to_string()))?;
+    .map_err(|error| Failure::of(&error, no_sandbox(&error)))?;
     let mut story = Storyline::new(sandbox.subscribe());
     let configuration = place.write(&sandbox)?;
     let mailbox = sandbox.config().mailboxes.join(", ");
@@ -85,6 +85,17 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
     };
     sandbox.shutdown().await;
     result
+}
+
+fn no_sandbox(error: &SandboxError) -> String {
+    match error {
+        SandboxError::SaveTo { path, source } => format!(
+            "could not save messages in {}: {source}; name a directory that this user may write \
+             to with --save",
+            path.display()
+        ),
+        other => other.to_string(),
+    }
 }
 
 /// Warnings only: the story is told on standard output.
