@@ -1,7 +1,12 @@
 //! The composition root: builds every part from the configuration, binds, starts the tasks,
 //! and owns the order of the drain.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     clock::{Clock, UnixMillis},
@@ -11,7 +16,7 @@ use crate::{
     http::{self, HttpError, Watched},
     listener::{Listener, ListenerError},
     queue::{Lanes, runner::Queue},
-    store::{Store, StoreError, Synced},
+    store::{DatabaseFault, Store, StoreError, Synced},
     token,
 };
 
@@ -25,8 +30,27 @@ pub enum StartError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The queue directory.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("{source}{}", place_and_cure(directory, source))]
+    Store {
+        /// Which one.
+        directory: PathBuf,
+        /// What is wrong with it.
+        source: StoreError,
+    },
+}
+
+/// The faults of files say both themselves; the database knows neither.
+fn place_and_cure(directory: &Path, error: &StoreError) -> String {
+    let StoreError::Database { class, .. } = error else { return String::new() };
+    let cure = match class {
+        DatabaseFault::Full => "make room there",
+        DatabaseFault::Passing => "see whether another program has it open",
+        DatabaseFault::Unsafe => {
+            "see that all files in it belong to the user that o365-relay runs as and that the \
+             disk is sound; to begin with an empty queue, set another queue.directory"
+        }
+    };
+    format!(" (queue directory {}); {cure}", directory.display())
 }
 
 /// A running daemon.
@@ -49,7 +73,10 @@ impl Daemon {
             Some(address) => Some(http::Server::bind(address).await?),
             None => None,
         };
-        let store = open_store(&config, clock).await?;
+        let store = open_store(&config, clock).await.map_err(|source| StartError::Store {
+            directory: config.store.directory.clone(),
+            source,
+        })?;
 
         let drain = Drain::new();
         let token = token::spawn(config.token, clock, &drain);

@@ -50,7 +50,7 @@ pub use draft::Draft;
 pub use entry::{
     Arrival, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Settled, Settlement, Summary,
 };
-pub use error::StoreError;
+pub use error::{DatabaseFault, StoreError};
 
 use committer::Work;
 use directory::Directory;

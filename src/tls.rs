@@ -7,13 +7,20 @@ use std::{
 };
 
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{
+    CertificateDer,
+    pem::{self, PemObject},
+};
 
 /// Why no TLS client could be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The extra roots could not be read.
-    #[error("could not read CA certificates from {}: {detail}", path.display())]
+    #[error(
+        "could not read CA certificates from {}: {detail}; \
+         name a file with the authority's certificate as PEM text",
+        path.display()
+    )]
     CaFile {
         /// The file that was asked for.
         path: PathBuf,
@@ -53,7 +60,10 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
     let fault = |detail: String| TlsError::CaFile { path: path.to_path_buf(), detail };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fault(error.to_string()))?;
+        .map_err(|error| match error {
+            pem::Error::Io(error) => fault(error.to_string()),
+            error => fault(error.to_string()),
+        })?;
     if certificates.is_empty() {
         return Err(fault("the file holds no PEM certificate".into()));
     }

@@ -182,6 +182,47 @@ fn a_queue_directory_that_cannot_be_is_told() {
 }
 
 #[test]
+fn a_queue_that_is_none_is_told() {
+    let place = Place::new();
+    let database = place.path("queue/queue.db");
+    fs::create_dir(place.path("queue")).unwrap();
+    fs::write(&database, "Dear diary, today I met a mail relay.\n".repeat(40)).unwrap();
+    let path = database.display().to_string();
+    let told = tell(&mut place.command(["run"]));
+    told.fails(78, &["is not a queue database", &path, "move it away", "queue.directory"]);
+
+    fs::remove_file(&database).unwrap();
+    fs::create_dir(&database).unwrap();
+    let directory = place.path("queue").display().to_string();
+    let told = tell(&mut place.command(["run"]));
+    told.fails(69, &["unable to open database", &directory, "set another queue.directory"]);
+}
+
+#[test]
+fn a_disk_that_is_too_full_is_told() {
+    let place = Place::new();
+    let relay = place.start(["--set", "queue.min_free_bytes=900TiB"]);
+    relay.send().fails(75, &["452 4.3.1", "does not take the message now"]);
+    let words = ["no mail is accepted: only ", "queue.min_free_bytes is 900.0 TiB", "make room"];
+    relay.ask(&["health", "--ready"]).fails(69, &words);
+    relay.ask(&["status"]).succeeds(&words);
+    relay.stop();
+}
+
+#[test]
+fn a_ca_file_that_is_none_is_told() {
+    let place = Place::new();
+    for (file, reason) in [("nowhere.pem", "No such file"), ("config.toml", "no PEM certificate")] {
+        let path = place.path(file).display().to_string();
+        let told = tell(&mut place.command(["run", "--set", &format!("office365.ca_file={path}")]));
+        told.fails(
+            78,
+            &["could not read CA certificates", reason, &path, "as PEM text", "(--set)"],
+        );
+    }
+}
+
+#[test]
 fn two_relays_cannot_share_a_queue() {
     let place = Place::new();
     let first = place.start([]);
@@ -586,7 +627,12 @@ impl Unprivileged {
 
     /// Takes a file or directory away from that user.
     fn lock(&self, path: &Path) {
-        open(path, if self.is_root { 0o700 } else { 0o000 });
+        let mode = match (self.is_root, path.is_dir()) {
+            (true, _) => 0o700,
+            (false, true) => 0o500, // so that it can be removed in the end
+            (false, false) => 0o000,
+        };
+        open(path, mode);
     }
 }
 

@@ -82,7 +82,16 @@ impl From<io::Error> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match &error {
-            StartError::Store(StoreError::Locked { .. }) => Self::try_later(error.to_string()),
+            StartError::Store { source: StoreError::Locked { .. }, .. } => {
+                Self::try_later(error.to_string())
+            }
+            StartError::Store { source, .. } if source.is_full() => {
+                Self::try_later(error.to_string())
+            }
+            StartError::Store {
+                source: StoreError::NotOurs { .. } | StoreError::NewerSchema { .. },
+                ..
+            } => Self::configuration(error.to_string()),
             _ => Self::of(&error, error.to_string()),
         }
     }

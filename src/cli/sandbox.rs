@@ -186,7 +186,7 @@ fn not_started(error: StartError) -> Failure {
             fault.address(),
             fault.cause()
         ),
-        StartError::Store(StoreError::Locked { path, .. }) => {
+        StartError::Store { source: StoreError::Locked { path, .. }, .. } => {
             let path = path.display();
             return Failure::try_later(format!(
                 "{path} is in use by another sandbox; choose another place with --directory"

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use bytesize::ByteSize;
+
 use crate::{mail::queue_id::QueueId, smtp::reply::Reply};
 
 /// What the store was doing, to what, and the cause.
@@ -64,7 +66,10 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Less free space than `queue.min_free_bytes`.
-    #[error("only {free} octets free in the queue directory, queue.min_free_bytes is {wanted}")]
+    #[error(
+        "only {} free in the queue directory, queue.min_free_bytes is {}; make room there",
+        ByteSize(*free), ByteSize(*wanted)
+    )]
     LowSpace {
         /// Free octets.
         free: u64,
@@ -72,7 +77,10 @@ pub enum StoreError {
         wanted: u64,
     },
     /// As many messages queued as `queue.max_messages` allows.
-    #[error("{limit} messages are queued, queue.max_messages allows no more")]
+    #[error(
+        "{limit} messages are queued, queue.max_messages allows no more; \
+         `o365-relay status` tells why they wait"
+    )]
     TooManyMessages {
         /// The limit.
         limit: u64,

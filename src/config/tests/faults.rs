@@ -188,7 +188,7 @@ fn each_kind_of_value_says_what_it_expects() {
     - `office365.pace`: found "fast", expected one of "steady", "unlimited" (--set)
     - `office365.ehlo_name`: found "my_host", expected a host name such as "mail.contoso.com" (--set)
     - `office365.idle_close`: found "30", expected a duration with its unit from 1s to 1h, such as "90s" or "1h 30m" (--set)
-    - `office365.ca_file`: could not read CA certificates from /nonexistent.pem: I/O error: No such file or directory (os error 2) (--set)
+    - `office365.ca_file`: could not read CA certificates from /nonexistent.pem: No such file or directory (os error 2); name a file with the authority's certificate as PEM text (--set)
     - `sender.allow`: found "contoso.com" in the list, expected `*@domain`, `local@domain` or `*` (--set)
     - `listener.addresses`: found "localhost:25" in the list, expected an IP address with a port, such as "127.0.0.1:25" (--set)
     - `listener.addresses`: found an empty list, expected at least an IP address with a port, such as "127.0.0.1:25" (--set)
