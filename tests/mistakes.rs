@@ -1,6 +1,8 @@
 //! Every mistake an operator can make gives one message that says what is wrong, where, and
 //! what to do; mail that was accepted stays queued and goes out once the mistake is mended.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod operator;
 
 use std::{
@@ -22,7 +24,7 @@ use tokio::{net::TcpSocket, time::Instant};
 fn a_newcomer_without_a_configuration_is_shown_the_way() {
     let file = "/etc/o365-relay/config.toml";
     if Path::new(file).exists() {
-        return println!("skipped: this host has a {file}");
+        return eprintln!("skipped: this host has a {file}");
     }
     for arguments in [&[][..], &["run"], &["config", "check"], &["status"]] {
         tell(&mut o365_relay(arguments.iter().copied())).fails(
@@ -281,7 +283,7 @@ fn port_25_without_the_right_to_it_is_told() {
         (false, true) if works(Command::new("unshare").args(["-n", "true"])) => {
             (&["unshare", "-n"], "0.0.0.0:25")
         }
-        _ => return println!("skipped: every user of this host may listen on port 25"),
+        _ => return eprintln!("skipped: every user of this host may listen on port 25"),
     };
     let told = tell(user.command(before).args([
         "--set",
@@ -596,7 +598,7 @@ impl Unprivileged {
     fn new() -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
         if is_root && !works(Command::new("setpriv").args(NOBODY).arg("true")) {
-            println!("skipped: root, and no setpriv to give that up with");
+            eprintln!("skipped: root, and no setpriv to give that up with");
             return None;
         }
         let place = Place::new();

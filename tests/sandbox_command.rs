@@ -1,5 +1,7 @@
 //! `o365-relay sandbox`: what a newcomer sees, and what a test double is used for.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod operator;
 
 use std::{
