@@ -292,10 +292,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; [`StoreError::is_missing_body`] if there is none.
     pub async fn body(&self, entry: &Entry) -> Result<Body, StoreError> {
-        let (id, sequence, in_file) = (entry.id, entry.sequence, entry.body_in_file);
+        let (id, sequence, size) = (entry.id, entry.sequence, entry.size);
+        let in_file = entry.body_in_file;
         let directory = self.shared.directory.clone();
         self.read(move |database| match in_file {
-            true => body::open_file(&directory, id),
+            true => body::open_file(&directory, id, size),
             false => read::body(database, sequence, id),
         })
         .await

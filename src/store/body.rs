@@ -55,7 +55,8 @@ impl Body {
     }
 }
 
-pub(super) fn open_file(directory: &Directory, id: QueueId) -> Result<Body, StoreError> {
+/// Opens the body file, which must hold the octets that were made durable and no others.
+pub(super) fn open_file(directory: &Directory, id: QueueId, size: u64) -> Result<Body, StoreError> {
     let path = directory.body_file(id);
     let missing = |detail: String| StoreError::MissingBody { id, detail };
     let file = match File::open(&path) {
@@ -65,6 +66,9 @@ pub(super) fn open_file(directory: &Directory, id: QueueId) -> Result<Body, Stor
         }
         Err(error) => return Err(StoreError::io("open", path)(error)),
     };
-    let length = file.metadata().map_err(StoreError::io("open", path))?.len();
+    let length = file.metadata().map_err(StoreError::io("open", &path))?.len();
+    if length != size {
+        return Err(missing(format!("{} holds {length} octets of {size}", path.display())));
+    }
     Ok(Body::File(file, length))
 }
