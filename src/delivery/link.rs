@@ -23,16 +23,24 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Hands the stream to lettre, which says EHLO on it.
-    pub async fn open(wire: Wire, control: Control, ehlo_name: &str) -> Result<Self, Trouble> {
+    /// Hands the stream to lettre, which says EHLO on it. The reply comes back too: lettre does
+    /// not keep all of its lines (SIZE, DSN).
+    pub async fn open(
+        wire: Wire,
+        control: Control,
+        ehlo_name: &str,
+    ) -> Result<(Self, Reply), Trouble> {
         control.expect_reply(COMMAND_PATIENCE);
         let hello = ClientId::Domain(ehlo_name.to_owned());
-        match AsyncSmtpConnection::connect_with_transport(Box::new(wire), &hello).await {
-            Ok(smtp) => Ok(Self { smtp, control, out_of_step: false }),
-            Err(error) => match first_reply(&control.take_transcript()) {
-                Some((reply, _)) => Err(Trouble::Refused { stage: Stage::Ehlo, reply }),
-                None => Err(Trouble::broken(Stage::Ehlo, innermost(&error))),
-            },
+        let opened = AsyncSmtpConnection::connect_with_transport(Box::new(wire), &hello).await;
+        let reply = first_reply(&control.take_transcript());
+        match (opened, reply) {
+            (Ok(smtp), Some((reply, alone))) => {
+                Ok((Self { smtp, control, out_of_step: !alone }, reply))
+            }
+            (Err(_), Some((reply, _))) => Err(Trouble::Refused { stage: Stage::Ehlo, reply }),
+            (Err(error), None) => Err(Trouble::broken(Stage::Ehlo, innermost(&error))),
+            (Ok(_), None) => Err(Trouble::broken(Stage::Ehlo, "no reply")),
         }
     }
 

@@ -70,10 +70,8 @@ impl Smarthost {
     pub async fn connect(&self, mailbox: &str, token: &AccessToken) -> Result<Connection, Trouble> {
         let control = Control::default();
         let wire = connect(&self.config, control.clone()).await?;
-        let mut link = Link::open(wire, control, &self.config.ehlo_name).await?;
-        // Once more, for the lines that lettre does not keep (SIZE, DSN).
-        let hello = format!("EHLO {}\r\n", self.config.ehlo_name);
-        let offers = expect(Stage::Ehlo, 250, link.exchange(Stage::Ehlo, &hello).await?)?;
+        let (mut link, offers) = Link::open(wire, control, &self.config.ehlo_name).await?;
+        let offers = expect(Stage::Ehlo, 250, offers)?;
         let offers = Offers::read(&offers);
         authenticate(&mut link, &offers, mailbox, token).await?;
         Ok(Connection {
