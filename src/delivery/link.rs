@@ -18,7 +18,8 @@ const FINAL_PATIENCE: Duration = Duration::from_secs(600);
 pub(super) struct Link {
     smtp: AsyncSmtpConnection,
     control: Control,
-    /// More came than was asked for: the next reply could be mistaken for another's.
+    /// A reply is missing, or more came than was asked for: the next could be mistaken for
+    /// another's.
     out_of_step: bool,
 }
 
@@ -80,6 +81,7 @@ impl Link {
             self.out_of_step |= !alone;
             return Ok(reply);
         }
+        self.out_of_step = true;
         let cause = error.map_or_else(|| "no reply".to_owned(), |error| innermost(&error));
         Err(Trouble::broken(stage, cause))
     }

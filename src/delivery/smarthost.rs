@@ -187,7 +187,7 @@ impl Connection {
         }
         self.left = self.left.saturating_sub(1);
         let line = self.mail_line(entry);
-        let reply = self.link.exchange(Stage::Mail, &line).await?;
+        let reply = self.exchange(Stage::Mail, &line).await?;
         if reply.code().value() != 250 {
             return Ok(refused(&entry.recipients, Stage::Mail, &reply));
         }
@@ -195,7 +195,7 @@ impl Connection {
         if accepted.is_empty() {
             return Ok(verdicts);
         }
-        let reply = self.link.exchange(Stage::Data, "DATA\r\n").await?;
+        let reply = self.exchange(Stage::Data, "DATA\r\n").await?;
         if reply.code().value() != 354 {
             let refusals = accepted
                 .iter()
@@ -208,15 +208,32 @@ impl Connection {
         Ok(verdicts)
     }
 
+    /// Sends a line and reads the reply to it. With a 421 the server closes the connection
+    /// (RFC 5321 section 3.8), whatever it was asked.
+    async fn exchange(&mut self, stage: Stage, line: &str) -> Result<Reply, Trouble> {
+        let reply = self.link.exchange(stage, line).await?;
+        self.heed(&reply);
+        Ok(reply)
+    }
+
+    fn heed(&mut self, reply: &Reply) {
+        if reply.code().value() == 421 {
+            self.left = 0;
+        }
+    }
+
     async fn end_of_data(&mut self, body: Body) -> Result<Verdict, Trouble> {
-        match self.link.mail_data(body).await {
+        let outcome = self.link.mail_data(body).await;
+        if let Ok(reply) = &outcome {
+            self.heed(reply);
+        }
+        match outcome {
             Ok(reply) if reply.code().is_success() => {
                 self.unfinished = false;
                 Ok(Verdict::Relayed(reply))
             }
             Ok(reply) => Ok(Verdict::Refused(Stage::EndOfData, reply)),
             Err(Trouble::Broken { stage: Stage::EndOfData, cause }) => {
-                self.left = 0;
                 Ok(Verdict::Uncertain(cause))
             }
             Err(trouble) => Err(trouble),
@@ -233,12 +250,21 @@ impl Connection {
         let mut rest = recipients.iter();
         while let Some(recipient) = rest.next() {
             let line = self.rcpt_line(recipient);
-            let reply = self.link.exchange(Stage::Rcpt, &line).await?;
+            let reply = self.exchange(Stage::Rcpt, &line).await?;
             match reply.code().value() {
                 250 | 251 => accepted.push(recipient.position),
-                // No more fit into this transaction, or upstream is closing: the rest would
-                // hear the same.
-                452 | 421 => {
+                // Upstream is closing: there will be no DATA.
+                421 => {
+                    let judged = |position| verdicts.iter().any(|(other, _)| *other == position);
+                    let others: Vec<_> = refused(recipients, Stage::Rcpt, &reply)
+                        .into_iter()
+                        .filter(|(position, _)| !judged(*position))
+                        .collect();
+                    verdicts.extend(others);
+                    return Ok((Vec::new(), verdicts));
+                }
+                // No more fit into this transaction: the rest would hear the same.
+                452 => {
                     let others = std::iter::once(recipient).chain(rest.by_ref());
                     verdicts.extend(others.map(|other| {
                         (other.position, Verdict::Refused(Stage::Rcpt, reply.clone()))

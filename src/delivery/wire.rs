@@ -4,7 +4,8 @@
 //! - the octets of each reply are kept, so that upstream's words reach the log unchanged;
 //! - octets that are no ASCII do not break the reply reader;
 //! - a poisoned stream fails the next write: lettre's message iterator cannot report an error,
-//!   and a body that ends early must never be followed by the final dot.
+//!   and a body that ends early must never be followed by the final dot; nor shall its QUIT wait
+//!   for a server that has just not answered in time.
 
 use std::{
     fmt, io,
@@ -107,6 +108,7 @@ impl Wire {
         }
         ready!(self.timer.as_mut().poll(context));
         self.armed = false;
+        self.control.poison();
         let text = format!("no answer within {} s", patience.as_secs());
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
@@ -149,7 +151,7 @@ impl AsyncWrite for Wire {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.control.is_poisoned() {
-            return Poll::Ready(Err(io::Error::other("the message could not be read")));
+            return Poll::Ready(Err(io::Error::other("the dialogue was broken off")));
         }
         let poll = Pin::new(&mut self.tls).poll_write(context, octets);
         self.limit(context, poll, WRITE_PATIENCE)
