@@ -178,7 +178,12 @@ fn parse_address(text: &str, rules: PathRules<'_>) -> Result<Address, PathFault>
     if !is_local_part(local) || !is_domain(domain) {
         return Err(complaint(text));
     }
-    Ok(Address(format!("{local}@{domain}")))
+    let address = format!("{local}@{domain}");
+    // Again, as a domain may have been completed: the store reads back what was taken here.
+    if address.len() > MAX_ADDRESS {
+        return Err(PathFault::TooLong);
+    }
+    Ok(Address(address))
 }
 
 /// Devices with one recipient field send `a@x, b@y`: worth a reply of its own.
@@ -352,6 +357,18 @@ mod tests {
         assert_eq!(reverse("<a@b,c>", rules), Err(PathFault::Syntax));
         let (content, _) = split_path("<Postmaster>").unwrap();
         assert_eq!(parse_forward_path(content, rules).unwrap().as_str(), "Postmaster@corp.example");
+    }
+
+    #[test]
+    fn what_is_taken_can_be_read_back() {
+        let rules = PathRules { smtputf8: false, default_domain: Some("corp.example") };
+        for length in 490..=512 {
+            let local = "x".repeat(length);
+            match parse_forward_path(&local, rules) {
+                Ok(path) => assert_eq!(path.as_str().parse(), Ok(path.0)),
+                Err(fault) => assert_eq!((fault, length > 499), (PathFault::TooLong, true)),
+            }
+        }
     }
 
     #[test]
