@@ -79,10 +79,6 @@ impl SharedGate {
         }
     }
 
-    fn passage(&self) -> Passage {
-        self.gate().passage(Instant::now())
-    }
-
     /// A probe that came to no result must not keep the gate closed for ever.
     pub fn withdraw_probe(&self) {
         self.gate().withdraw_probe();
@@ -92,6 +88,23 @@ impl SharedGate {
     pub fn pause(&self) -> Option<Pause> {
         self.gate().pause().cloned()
     }
+}
+
+/// Whether a message may pass both gates now. A probe begins only if both let it through: one
+/// that was taken back at once would wake every lane that waits at the gate, the caller's too.
+fn pass(relay: &SharedGate, lane: &SharedGate) -> Result<(), Wait> {
+    let (mut relay, mut lane) = (relay.gate(), lane.gate());
+    let now = Instant::now();
+    for passage in [relay.look(now), lane.look(now)] {
+        match passage {
+            Passage::Open | Passage::Probe => {}
+            Passage::Closed(until) => return Err(Wait::until(until)),
+            Passage::Probing => return Err(Wait::default()),
+        }
+    }
+    relay.passage(now);
+    lane.passage(now);
+    Ok(())
 }
 
 /// What the rest of the relay may see of a lane.
@@ -247,7 +260,7 @@ impl Lane {
             return Err(Wait { token: true, ..Wait::default() });
         }
         self.bucket.take(Instant::now()).map_err(Wait::until)?;
-        if let Err(wait) = self.pass_gates() {
+        if let Err(wait) = pass(&self.context.gate, &self.state.gate) {
             self.bucket.give_back();
             return Err(wait);
         }
@@ -258,23 +271,6 @@ impl Lane {
             self.publish();
         }
         Ok(())
-    }
-
-    fn pass_gates(&self) -> Result<(), Wait> {
-        let closed = |passage| match passage {
-            Passage::Open | Passage::Probe => None,
-            Passage::Closed(until) => Some(Wait::until(until)),
-            Passage::Probing => Some(Wait::default()),
-        };
-        let relay = self.context.gate.passage();
-        if let Some(wait) = closed(relay) {
-            return Err(wait);
-        }
-        let Some(wait) = closed(self.state.gate.passage()) else { return Ok(()) };
-        if relay == Passage::Probe {
-            self.context.gate.withdraw_probe();
-        }
-        Err(wait)
     }
 
     fn finished(&mut self, done: Result<Finished, tokio::task::JoinError>) {
@@ -332,5 +328,33 @@ impl From<Pause> for PauseSnapshot {
     fn from(pause: Pause) -> Self {
         let retry = pause.until.saturating_duration_since(Instant::now());
         Self { cause: pause.cause, since: pause.since, retry }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(name: &str, rule: PauseRule) -> SharedGate {
+        let gate = SharedGate::new(name, Clock::at(UnixMillis(0)));
+        gate.close(Cause { reason: "no".into(), advice: None }, rule);
+        gate
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_one_gate_stops_wakes_nobody_at_the_other() {
+        let (relay, lane) = (closed("all", PauseRule::NETWORK), closed("lane", PauseRule::LOGIN));
+        let turns = [(&relay, &lane), (&lane, &relay)];
+        tokio::time::advance(PauseRule::NETWORK.first).await;
+        for (first, second) in turns {
+            let (at_relay, at_lane) = (relay.changed.notified(), lane.changed.notified());
+            tokio::pin!(at_relay, at_lane);
+            assert!(!at_relay.as_mut().enable() && !at_lane.as_mut().enable());
+            assert!(pass(first, second).is_err_and(|wait| wait.until.is_some()));
+            assert!(!at_relay.as_mut().enable() && !at_lane.as_mut().enable());
+        }
+        tokio::time::advance(PauseRule::LOGIN.first).await;
+        assert!(pass(&relay, &lane).is_ok());
+        assert!(pass(&relay, &lane).is_err_and(|wait| wait.until.is_none()), "one probe at a time");
     }
 }

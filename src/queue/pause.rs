@@ -49,17 +49,24 @@ pub struct Pause {
 }
 
 impl Gate {
-    /// Whether a message may pass now. [`Passage::Probe`] marks the probe as under way.
-    pub fn passage(&mut self, now: Instant) -> Passage {
-        match &mut self.pause {
+    /// Whether a message could pass now; changes nothing.
+    #[must_use]
+    pub fn look(&self, now: Instant) -> Passage {
+        match &self.pause {
             None => Passage::Open,
             Some(pause) if pause.probing => Passage::Probing,
             Some(pause) if now < pause.until => Passage::Closed(pause.until),
-            Some(pause) => {
-                pause.probing = true;
-                Passage::Probe
-            }
+            Some(_) => Passage::Probe,
         }
+    }
+
+    /// Whether a message may pass now. [`Passage::Probe`] marks the probe as under way.
+    pub fn passage(&mut self, now: Instant) -> Passage {
+        let passage = self.look(now);
+        if let (Passage::Probe, Some(pause)) = (passage, &mut self.pause) {
+            pause.probing = true;
+        }
+        passage
     }
 
     /// The probe did not get as far as this gate: another may go.
