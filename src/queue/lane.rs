@@ -225,13 +225,12 @@ impl Lane {
         let context = Arc::clone(&self.context);
         let lane = &self.state.config.mailbox;
         let result: Result<_, StoreError> = async {
+            // Asked first: what becomes due between the two questions is in both answers, not in
+            // neither.
+            let next = context.store.next_due(lane).await?;
             let due = context.store.due(lane, PAGE + self.leased.len()).await?;
             let fresh: Vec<_> =
                 due.into_iter().filter(|entry| !self.leased.contains(&entry.id)).collect();
-            let next = match fresh.is_empty() {
-                true => context.store.next_due(lane).await?,
-                false => None,
-            };
             Ok((fresh, next))
         }
         .await;
