@@ -50,6 +50,11 @@ impl Link {
         !self.out_of_step && !self.control.is_poisoned()
     }
 
+    /// The connection is not to be used any more.
+    pub fn give_up(&mut self) {
+        self.out_of_step = true;
+    }
+
     /// Sends a line, which must end in CRLF and hold no other, and reads the reply to it.
     pub async fn exchange(&mut self, stage: Stage, line: &str) -> Result<Reply, Trouble> {
         let patience = if stage == Stage::Data { DATA_PATIENCE } else { COMMAND_PATIENCE };

@@ -218,7 +218,7 @@ impl Connection {
 
     fn heed(&mut self, reply: &Reply) {
         if reply.code().value() == 421 {
-            self.left = 0;
+            self.link.give_up();
         }
     }
 
@@ -316,8 +316,12 @@ impl Connection {
         line
     }
 
-    /// Says goodbye and does not wait long for an answer.
+    /// Says goodbye and does not wait long for an answer; a connection that is broken or being
+    /// closed is only dropped.
     pub async fn quit(mut self) {
+        if !self.link.is_in_step() {
+            return;
+        }
         let quit = self.link.exchange(Stage::Reset, "QUIT\r\n");
         let _ = tokio::time::timeout(std::time::Duration::from_secs(2), quit).await;
     }

@@ -52,8 +52,16 @@ pub(super) async fn run(
 ) -> Finished {
     let id = entry.id;
     let attempt = Attempt { context: &context, lane: &lane, entry: &entry, begun: Instant::now() };
-    let connection = attempt.make(connection).await;
-    Finished { id, connection: connection.filter(Connection::is_reusable) }
+    let connection = match attempt.make(connection).await {
+        Some(connection) if connection.is_reusable() => Some(connection),
+        Some(connection) => {
+            // Within the attempt, so that no further connection is made before this one is gone.
+            connection.quit().await;
+            None
+        }
+        None => None,
+    };
+    Finished { id, connection }
 }
 
 struct Attempt<'a> {
