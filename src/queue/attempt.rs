@@ -82,6 +82,9 @@ impl Attempt<'_> {
                 None => self.connect().await?,
             };
             match link.send(self.entry, body).await {
+                Ok(verdicts) if reused && !fresh && hung_up(&verdicts) => {
+                    tracing::debug!("idle connection was closed with a 421, connecting anew");
+                }
                 Ok(verdicts) => {
                     self.conclude(verdicts, link.reports_success()).await;
                     return Some(link);
@@ -409,6 +412,14 @@ impl Attempt<'_> {
         }
         .emit();
     }
+}
+
+/// Whether upstream answered MAIL by closing the connection: on an idle one its timeout may have
+/// come first, which is nobody's fault.
+fn hung_up(verdicts: &[(u32, Verdict)]) -> bool {
+    verdicts.iter().all(|(_, verdict)| {
+        matches!(verdict, Verdict::Refused(Stage::Mail, reply) if reply.code().value() == 421)
+    })
 }
 
 /// Whether upstream only wants this recipient in another transaction.
