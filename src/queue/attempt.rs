@@ -226,9 +226,9 @@ impl Attempt<'_> {
             Trouble::Unreadable { cause } => self.set_aside(cause.clone()).await,
             Trouble::Broken { stage, .. } if !stage.is_before_mail() => {
                 // The message itself may be what breaks connections, so this attempt counts;
-                // otherwise the oldest message could stop all others for ever.
-                self.context.gate.withdraw_probe();
-                self.lane.gate.open();
+                // otherwise the oldest message could stop all others for ever. It proves nothing
+                // about a pause: the next message is the probe.
+                self.withdraw_probes();
                 let verdicts = self.entry.recipients.iter().map(|recipient| {
                     (recipient.position, self.deferred(recipient, trouble.to_string(), None))
                 });
