@@ -110,9 +110,7 @@ impl Attempt<'_> {
                 None
             }
             Err(error) => {
-                let cause = Cause { reason: error.to_string(), advice: None };
-                self.lane.gate.close(cause, PauseRule::NETWORK);
-                self.context.gate.withdraw_probe();
+                self.pause_for_store(&error);
                 None
             }
         }
@@ -120,10 +118,20 @@ impl Attempt<'_> {
 
     async fn set_aside(&self, reason: String) {
         tracing::error!(queue_id = %self.entry.id, reason, "message set aside");
-        self.withdraw_probes();
-        if let Err(error) = self.context.store.hold(self.entry.id, reason).await {
-            tracing::error!(queue_id = %self.entry.id, %error, "message not set aside");
+        match self.context.store.hold(self.entry.id, reason).await {
+            Ok(()) => self.withdraw_probes(),
+            Err(error) => {
+                tracing::error!(queue_id = %self.entry.id, %error, "message not set aside");
+                // It is still due: without a pause it would be the next again, at once.
+                self.pause_for_store(&error);
+            }
         }
+    }
+
+    fn pause_for_store(&self, error: &StoreError) {
+        let cause = Cause { reason: error.to_string(), advice: None };
+        self.lane.gate.close(cause, PauseRule::NETWORK);
+        self.context.gate.withdraw_probe();
     }
 
     fn withdraw_probes(&self) {
