@@ -1,0 +1,8 @@
+//! What several test files use.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod client;
+pub mod dialogue;
+pub mod message;
+pub mod upstream;
+pub mod wait;
