@@ -4,7 +4,7 @@
 //! arrives between that reply and the handshake was put there by somebody in the middle
 //! (RFC 3207 section 6), and is refused.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{CertificateError as Certificate, Error};
 use rustls_pki_types::ServerName;
@@ -25,6 +25,9 @@ use crate::smtp::reply::Reply;
 /// RFC 5321 section 4.5.3.2.1 and 4.5.3.2.2 ask for 5 minutes on greeting and commands.
 const REPLY_PATIENCE: Duration = Duration::from_secs(300);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// One address must not use up the time of all: a host may have IPv6 and no way out by it.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(8);
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest reply before TLS, in octets.
@@ -59,11 +62,13 @@ async fn tcp(config: &Config) -> Result<TcpStream, Trouble> {
         let addresses =
             found.map_err(|error| format!("could not look up {}: {error}", config.host))?;
         let mut last = format!("{} has no address", config.host);
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = format!("could not connect to {target} ({address}): {error}"),
-            }
+        for address in by_turns(addresses) {
+            let cause = match timeout(ADDRESS_PATIENCE, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", ADDRESS_PATIENCE.as_secs()),
+            };
+            last = format!("could not connect to {target} ({address}): {cause}");
         }
         Err(last)
     };
@@ -75,6 +80,20 @@ async fn tcp(config: &Config) -> Result<TcpStream, Trouble> {
         .map_err(|cause| Trouble::broken(Stage::Connect, cause))?;
     stream.set_nodelay(true).map_err(|error| Trouble::broken(Stage::Connect, error.to_string()))?;
     Ok(stream)
+}
+
+/// The families by turns, each in the resolver's order, beginning with the resolver's choice.
+fn by_turns(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let addresses: Vec<_> = addresses.collect();
+    let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_ipv4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let turns = std::iter::from_fn(|| {
+        let turn: Vec<_> = first.next().into_iter().chain(second.next()).collect();
+        (!turn.is_empty()).then_some(turn)
+    });
+    turns.flatten().collect()
 }
 
 /// The reply, if it has the code that the stage wants.
@@ -177,5 +196,23 @@ fn tls_hint(error: &io::Error) -> &'static str {
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
         ) => "; check office365.smtp_host",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_have_a_turn_before_the_second_address_of_either() {
+        let addresses = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let found = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "1.1.1.2:1"]);
+        let expected = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]);
+        assert_eq!(by_turns(found.into_iter()), expected);
+        let one_family = addresses(&["1.1.1.1:1", "1.1.1.2:1"]);
+        assert_eq!(by_turns(one_family.clone().into_iter()), one_family);
+        assert!(by_turns(std::iter::empty()).is_empty());
     }
 }
