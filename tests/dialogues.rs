@@ -4,9 +4,9 @@
 
 #[path = "dialogues/bare.rs"]
 mod bare;
-mod relay;
 #[path = "dialogues/script.rs"]
 mod script;
+mod served;
 
 use std::{collections::VecDeque, fs};
 
@@ -20,8 +20,8 @@ use o365_relay::{
 };
 
 use bare::Bare;
-use relay::Relay;
 use script::{Expected, Reply, Script, Stored};
+use served::Relay;
 
 /// A message as it was queued.
 pub struct Message {
@@ -185,7 +185,7 @@ fn last_line(script: &Script) -> usize {
 }
 
 fn config(script: &Script) -> Result<listener::Config, String> {
-    let mut config = relay::listener_config();
+    let mut config = served::listener_config();
     for setting in &script.settings {
         let words: Vec<_> = setting.iter().map(String::as_str).collect();
         let fault = || format!("1: no such setting: {words:?}");

@@ -2,7 +2,7 @@
 //! and that 250 waits for the disk.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod relay;
+mod served;
 
 use std::{
     io::{self, Read, Write},
@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use relay::{Client, PATIENCE, Relay, listener_config};
+use served::{Client, PATIENCE, Relay, listener_config};
 
 /// Short enough for a test, long enough for a server that is busy.
 const SOON: Duration = Duration::from_millis(80);

@@ -6,7 +6,7 @@ use o365_relay::{
     clock::Clock,
     delivery::smarthost::Smarthost,
     drain::Drain,
-    queue::{Config, LaneConfig, Pace, runner},
+    queue::{Config, LaneConfig, NoticeConfig, OnUncertain, Pace, runner},
     store::Settled,
     token::TokenHandle,
 };
@@ -37,7 +37,16 @@ fn start_with(upstream: &Upstream, stored: &Queue, max_messages_per_connection: 
     let mut delivery = config(upstream.port, upstream.tls());
     delivery.max_messages_per_connection = max_messages_per_connection;
     let lane = LaneConfig { mailbox: MAILBOX.into(), max_connections: 1, pace: Pace::Unlimited };
-    let config = Config { lanes: vec![lane], give_up_after: Duration::from_secs(86_400) };
+    let config = Config {
+        lanes: vec![lane],
+        give_up_after: Duration::from_secs(86_400),
+        on_uncertain: OnUncertain::Retry,
+        notices: NoticeConfig {
+            hostname: "relay.example".into(),
+            to: vec!["postmaster@contoso.com".parse().expect("an address")],
+            delay_after: None,
+        },
+    };
     let drain = Drain::new();
     let queue = runner::Queue::start(
         config,
@@ -132,10 +141,9 @@ async fn messages_follow_each_other_over_one_connection() {
 #[tokio::test]
 async fn a_connection_that_upstream_closed_while_idle_costs_no_attempt() {
     let mail = TRANSACTION.lines().next().expect("MAIL");
-    for closing in [
-        "CLOSE\n".to_owned(),
-        format!("{mail}\nS: 421 4.4.1 Connection timed out\nCLOSE\n"),
-    ] {
+    for closing in
+        ["CLOSE\n".to_owned(), format!("{mail}\nS: 421 4.4.1 Connection timed out\nCLOSE\n")]
+    {
         let upstream = Upstream::start(&[
             format!("{}{TRANSACTION}{TAKEN}{closing}", login()),
             format!("{}{TRANSACTION}{TAKEN}{QUIT}", login()),
@@ -182,7 +190,7 @@ C: MAIL FROM:<app@contoso.com> SIZE=24
 S: 250 OK
 C: RCPT TO:<b@x.net>
 S: 250 OK
-C: RCPT TO:<c@x.net>
+C: RCPT TO:<c@x.net> NOTIFY=NEVER
 S: 550 5.1.10 nobody
 C: DATA
 S: 354 go
@@ -191,7 +199,8 @@ S: 250 OK
 ";
     let upstream = Upstream::start(&[format!("{}{script}{QUIT}", login())]);
     let stored = Queue::new();
-    let to = ["a@x.net", "b@x.net", "c@x.net"].map(to).into();
+    let mut to: Vec<_> = ["a@x.net", "b@x.net", "c@x.net"].map(to).into();
+    to[2].parameters.notify = Some("NEVER".into());
     stored.entry(Mail { to, ..Mail::default() }).await;
     let relay = start(&upstream, &stored);
     let mut history = history(&stored, 3).await;
@@ -319,12 +328,14 @@ async fn a_probe_that_breaks_off_does_not_end_the_pause() {
 async fn a_blocked_mailbox_pauses_while_a_refused_sender_fails() {
     let refused = "S: 554 5.2.252 SendAsDenied; relay@contoso.com not allowed to send as x\n";
     let blocked = "S: 550 5.2.252 Sender throttled due to continuous send as denied errors\n";
+    // Nobody hears of the failure, so nothing else is in the queue.
+    let from_nobody = TRANSACTION.replace("app@contoso.com", MAILBOX);
     let upstream = Upstream::start(&[format!(
-        "{}{TRANSACTION}DATA\n{refused}C: RSET\nS: 250 OK\n{TRANSACTION}DATA\n{blocked}{QUIT}",
+        "{}{from_nobody}DATA\n{refused}C: RSET\nS: 250 OK\n{TRANSACTION}DATA\n{blocked}{QUIT}",
         login()
     )]);
     let stored = Queue::new();
-    stored.entry(Mail::default()).await;
+    stored.entry(Mail { from: "", ..Mail::default() }).await;
     let relay = start(&upstream, &stored);
     let failed = history(&stored, 1).await;
     assert_eq!(told(&failed), [("a@example.net", "failed", 1)]);
@@ -349,4 +360,44 @@ async fn a_message_with_a_damaged_body_is_set_aside_and_the_next_goes() {
     history(&stored, 1).await;
     assert_eq!(queued(&stored).await, (1, 1));
     relay.end(upstream).await;
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_the_sender_and_the_postmaster_through_the_same_lane() {
+    let refused = "C: RCPT TO:<a@example.net>\nS: 550 5.1.10 no such user\n";
+    let mail = "C: MAIL FROM:<app@contoso.com> SIZE=24\nS: 250 OK\n";
+    let notice = "\
+C: RSET
+S: 250 OK
+C: MAIL FROM:<relay@contoso.com> SIZE=*
+S: 250 OK
+C: RCPT TO:<app@contoso.com> NOTIFY=NEVER
+S: 250 OK
+C: RCPT TO:<postmaster@contoso.com> NOTIFY=NEVER
+S: 250 OK
+C: DATA
+S: 354 go
+DATA
+S: 550 5.1.1 nobody wants it
+";
+    let upstream = Upstream::start(&[format!("{}{mail}{refused}{notice}{QUIT}", login())]);
+    let stored = Queue::new();
+    stored.entry(Mail::default()).await;
+    let relay = start(&upstream, &stored);
+    // The notice fails too, and nobody is told of that: there is no loop.
+    let history = history(&stored, 3).await;
+    assert_eq!(history.iter().filter(|row| row.disposition == "failed").count(), 3);
+    assert_eq!(queued(&stored).await, (0, 0));
+    let seen = relay.end(upstream).await;
+    let text = String::from_utf8_lossy(&seen[0]).into_owned();
+    for part in [
+        "To: app@contoso.com,\r\n postmaster@contoso.com\r\n",
+        "Auto-Submitted: auto-replied\r\n",
+        "Diagnostic-Code: smtp; 550 5.1.10 no such user",
+        "Final-Recipient: rfc822;a@example.net\r\n",
+        "Action: failed\r\nStatus: 5.1.10\r\n",
+        "Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 7bit\r\n\r\nSubject: hello\r\n",
+    ] {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
+    }
 }

@@ -78,8 +78,8 @@ impl Place {
         let file = self.directory.path().join("config.toml");
         let text = std::fs::read_to_string(&file).expect("config.toml");
         let lines = text.lines().filter(|line| !line.starts_with("client_secret"));
-        let text = lines.map(|line| format!("{line}\n")).collect::<String>();
-        let text = format!("{text}client_secret_file = {:?}\n", path.display().to_string());
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let text = format!("{text}\nclient_secret_file = {:?}\n", path.display().to_string());
         std::fs::write(file, text).expect("config.toml");
         path
     }

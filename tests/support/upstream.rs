@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `S: text` | sends the line; lines that follow each other leave in one write |
 //! | `S| text` | the same without a line end |
-//! | `C: text` | the client must send exactly this line |
+//! | `C: text` | the client must send exactly this line; a final `*` stands for any rest |
 //! | `TLS` | a TLS handshake that succeeds |
 //! | `TLS FAILS` | one that must not |
 //! | `DATA` | mail data up to and with the final dot, kept for the test |
@@ -251,7 +251,7 @@ impl Side {
                 }
                 Step::Line(wanted) => {
                     let line = read_until(stream, b"\n").await?;
-                    if line != *wanted {
+                    if !fits(wanted, &line) {
                         let text = format!("the client sent {:?}", String::from_utf8_lossy(&line));
                         return Err(std::io::Error::other(text));
                     }
@@ -292,5 +292,12 @@ fn describe(step: &Step) -> String {
         Step::Send(octets) => format!("S: {:?}", String::from_utf8_lossy(octets)),
         Step::Line(octets) => format!("C: {:?}", String::from_utf8_lossy(octets)),
         other => format!("{other:?}"),
+    }
+}
+
+fn fits(wanted: &[u8], line: &[u8]) -> bool {
+    match wanted.strip_suffix(b"*\r\n") {
+        Some(start) => line.starts_with(start),
+        None => line == wanted,
     }
 }
