@@ -142,7 +142,10 @@ async fn read_reply(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             return Err(io::Error::other("the server's reply never ends"));
         }
         if octet == b'\n' {
-            if reply.get(line_start + 3) != Some(&b'-') {
+            // What has no code is no reply, and need not be waited for: "SSH-2.0-..." ends here.
+            let line = &reply[line_start..];
+            let continued = line.get(3) == Some(&b'-') && line[..3].iter().all(u8::is_ascii_digit);
+            if !continued {
                 return Ok(reply);
             }
             line_start = reply.len();

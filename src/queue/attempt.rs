@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     delivery::{
+        Config,
         judge::{Judgement, judge},
         smarthost::{Connection, Verdict},
         trouble::{Stage, Trouble},
@@ -204,13 +205,19 @@ impl Attempt<'_> {
         if let Some(row) = row {
             return Some(self.cure(row));
         }
-        let config = self.context.smarthost.config();
-        (trouble.stage() == Stage::Connect).then(|| {
-            format!(
-                "check that this host can look up {} and reach port {} there (DNS, firewall)",
-                config.host, config.port
-            )
-        })
+        let Config { host, port, ehlo_name, .. } = self.context.smarthost.config();
+        let refused = matches!(trouble, Trouble::Refused { .. });
+        match trouble.stage() {
+            Stage::Connect => Some(format!(
+                "check that this host can look up {host} and reach port {port} there (DNS, firewall)"
+            )),
+            Stage::Ehlo if refused => Some(format!(
+                "set office365.ehlo_name to a host name with a domain; it is {ehlo_name} now"
+            )),
+            Stage::StartTls => Some(elsewhere(host, *port)),
+            Stage::Greeting | Stage::Ehlo if !refused => Some(elsewhere(host, *port)),
+            _ => None,
+        }
     }
 
     /// What is wrong and the next step, with the names at hand filled in.
@@ -420,6 +427,13 @@ impl Attempt<'_> {
         }
         .emit();
     }
+}
+
+fn elsewhere(host: &str, port: u16) -> String {
+    format!(
+        "check office365.smtp_host and office365.smtp_port (587): what answers at {host}:{port} \
+         does not behave as Exchange Online; a firewall or a proxy may stand between"
+    )
 }
 
 /// Whether upstream answered MAIL by closing the connection: on an idle one its timeout may have
