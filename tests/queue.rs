@@ -299,6 +299,26 @@ async fn a_smarthost_that_turns_all_away_pauses_the_relay_longer_each_time() {
 }
 
 #[tokio::test]
+async fn trouble_with_a_step_of_the_way_in_names_its_cure() {
+    let hello = "S: 220 fake\nC: EHLO relay.contoso.com\n";
+    for (script, cure) in [
+        (format!("{hello}S: 501 5.5.4 Invalid domain name\n"), "office365.ehlo_name"),
+        (format!("{hello}S: 250 fake\n"), "office365.smtp_port"),
+        ("S: SSH-2.0-OpenSSH_9.9\n".to_owned(), "office365.smtp_port"),
+        ("CLOSE\n".to_owned(), "office365.smtp_port"),
+    ] {
+        let upstream = Upstream::start(&[script]);
+        let stored = Queue::new();
+        stored.entry(Mail::default()).await;
+        let relay = start(&upstream, &stored);
+        let pause = relay.relay_pause().await;
+        let advice = pause.cause.advice.unwrap_or_default();
+        assert!(advice.contains(cure), "{advice:?} for {}", pause.cause.reason);
+        relay.end(upstream).await;
+    }
+}
+
+#[tokio::test]
 async fn a_probe_that_breaks_off_does_not_end_the_pause() {
     let blocked = "S: 550 5.2.252 Sender throttled due to continuous send as denied errors\n";
     let upstream = Upstream::start(&[
