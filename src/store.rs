@@ -34,6 +34,7 @@ use crate::{
     smtp::path::ReversePath,
 };
 
+mod attempts;
 mod body;
 mod committer;
 mod directory;
@@ -48,7 +49,8 @@ mod write;
 pub use body::Body;
 pub use draft::Draft;
 pub use entry::{
-    Arrival, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Settled, Settlement, Summary,
+    Arrival, Concluded, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Settled,
+    Settlement, Summary,
 };
 pub use error::{DatabaseFault, StoreError};
 
@@ -249,12 +251,14 @@ impl Store {
         self.submit(|answer| Work::Settle { settlement, now, answer }).await
     }
 
-    /// Sets a message aside with a reason, for an operator to look at.
+    /// Sets a message aside with a reason, for an operator to look at. The reason goes on record
+    /// as an attempt of each recipient that is left.
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
     pub async fn hold(&self, id: QueueId, reason: String) -> Result<(), StoreError> {
-        self.submit(|answer| Work::Hold { id, reason, answer }).await
+        let now = self.shared.clock.now();
+        self.submit(|answer| Work::Hold { id, reason, now, answer }).await
     }
 
     async fn submit<T>(

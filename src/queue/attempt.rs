@@ -23,7 +23,7 @@ use crate::{
     mail::queue_id::QueueId,
     office365::replies::{Names, PauseRule, Row, Scope},
     smtp::reply::EnhancedStatusCode,
-    store::{Body, Entry, Outcome, PendingRecipient, Settlement, StoreError},
+    store::{Body, Concluded, Entry, Outcome, PendingRecipient, Settlement, StoreError},
     telemetry::events::RecipientAttempted,
     token::AccessToken,
 };
@@ -378,8 +378,7 @@ impl Attempt<'_> {
             upstream_reports,
         };
         let notices = occasion.notices().await;
-        let outcomes: Vec<_> =
-            judged.iter().map(|(position, judged)| (*position, judged.outcome.clone())).collect();
+        let outcomes: Vec<_> = judged.iter().map(Judged::concluded).collect();
         let id = self.entry.id;
         loop {
             let settlement =
@@ -457,4 +456,12 @@ pub(super) struct Judged {
     /// Whether the words are upstream's.
     pub from_upstream: bool,
     pub advice: Option<String>,
+}
+
+impl Judged {
+    /// What goes on record.
+    fn concluded((position, judged): &(u32, Self)) -> Concluded {
+        let Self { outcome, advice, .. } = judged;
+        Concluded { position: *position, outcome: outcome.clone(), advice: advice.clone() }
+    }
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Arrival, Durability, Durable, Receipt, Settlement, State,
+    Arrival, Durability, Durable, Receipt, Settlement, State, attempts,
     directory::Directory,
     draft::{Finished, FinishedBody},
     error::StoreError,
@@ -35,7 +35,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Work {
     Accept { finished: Finished, arrival: Box<Arrival>, lane: String, answer: Answer<Receipt> },
     Settle { settlement: Settlement, now: UnixMillis, answer: Answer<()> },
-    Hold { id: QueueId, reason: String, answer: Answer<()> },
+    Hold { id: QueueId, reason: String, now: UnixMillis, answer: Answer<()> },
     Stop { done: oneshot::Sender<()> },
 }
 
@@ -210,8 +210,8 @@ impl Work {
     fn time(&self) -> Option<UnixMillis> {
         match self {
             Self::Accept { arrival, .. } => Some(arrival.time),
-            Self::Settle { now, .. } => Some(*now),
-            Self::Hold { .. } | Self::Stop { .. } => None,
+            Self::Settle { now, .. } | Self::Hold { now, .. } => Some(*now),
+            Self::Stop { .. } => None,
         }
     }
 
@@ -223,7 +223,10 @@ impl Work {
             Self::Settle { settlement, now, .. } => {
                 write::settle(change, settlement, *now, effects)
             }
-            Self::Hold { id, reason, .. } => write::hold(change, *id, reason),
+            Self::Hold { id, reason, now, .. } => {
+                write::hold(change, *id, reason)?;
+                attempts::record_hold(change, *id, reason, *now)
+            }
             Self::Stop { .. } => Ok(()),
         }
     }

@@ -67,10 +67,21 @@ pub struct PendingRecipient {
 pub struct Settlement {
     /// Which message.
     pub id: QueueId,
-    /// The outcome by place in the envelope.
-    pub outcomes: Vec<(u32, Outcome)>,
+    /// What became of each recipient that was attempted.
+    pub outcomes: Vec<Concluded>,
     /// Notices about it, which become durable with the outcomes.
     pub notices: Vec<NewNotice>,
+}
+
+/// The end of an attempt for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concluded {
+    /// The recipient's place in the envelope.
+    pub position: u32,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The next step for the admin, if there is one.
+    pub advice: Option<String>,
 }
 
 /// A notice of ours on its way into the queue.
@@ -137,18 +148,26 @@ pub struct Settled {
     pub time: UnixMillis,
     /// The message.
     pub id: String,
-    /// When it arrived.
+    /// The recipient's place in the envelope.
+    pub position: u32,
+    /// When the message arrived.
     pub arrival: UnixMillis,
+    /// The client's address.
+    pub client: String,
     /// Its reverse-path; empty for the null reverse-path.
     pub reverse_path: String,
     /// The recipient.
     pub forward_path: String,
-    /// `relayed` or `failed` (RFC 3464 section 2.3.3).
+    /// `relayed` or `failed` (RFC 3464 section 2.3.3), or `removed` by an operator.
     pub disposition: String,
     /// Attempts, the last one included.
     pub attempts: u32,
     /// Upstream's words, or our own reason.
     pub reply: String,
+    /// The next step for the admin, if there was one.
+    pub advice: Option<String>,
+    /// Octets of mail data.
+    pub size: u64,
     /// Its Message-ID.
     pub message_id: String,
 }

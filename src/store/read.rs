@@ -160,26 +160,32 @@ pub(super) fn history(
     let run = || {
         database
             .prepare_cached(
-                "SELECT settled, id, arrival, reverse_path, forward_path, disposition, attempts, \
-                 reply, message_id FROM history WHERE ?1 = 0 OR disposition = 'failed' \
+                "SELECT * FROM history WHERE ?1 = 0 OR disposition = 'failed' \
                  ORDER BY settled DESC, sequence DESC LIMIT ?2",
             )?
-            .query_map(params![failed_only, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-                Ok(Settled {
-                    time: UnixMillis(row.get(0)?),
-                    id: row.get(1)?,
-                    arrival: UnixMillis(row.get(2)?),
-                    reverse_path: row.get(3)?,
-                    forward_path: row.get(4)?,
-                    disposition: row.get(5)?,
-                    attempts: row.get(6)?,
-                    reply: row.get(7)?,
-                    message_id: row.get(8)?,
-                })
-            })?
+            .query_map(params![failed_only, i64::try_from(limit).unwrap_or(i64::MAX)], settled)?
             .collect::<Result<_, _>>()
     };
     run().map_err(StoreError::database("read the history"))
+}
+
+/// A row of the history, all columns of it.
+pub(super) fn settled(row: &Row<'_>) -> rusqlite::Result<Settled> {
+    Ok(Settled {
+        time: UnixMillis(row.get("settled")?),
+        id: row.get("id")?,
+        position: row.get("position")?,
+        arrival: UnixMillis(row.get("arrival")?),
+        client: row.get("client")?,
+        reverse_path: row.get("reverse_path")?,
+        forward_path: row.get("forward_path")?,
+        disposition: row.get("disposition")?,
+        attempts: row.get("attempts")?,
+        reply: row.get("reply")?,
+        advice: row.get("advice")?,
+        size: row.get::<_, i64>("size").map(|size| u64::try_from(size).unwrap_or(0))?,
+        message_id: row.get("message_id")?,
+    })
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {

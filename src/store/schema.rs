@@ -17,7 +17,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MIGRATIONS: &[&str] = &[VERSION_1];
 
 /// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
-/// A settled recipient moves from `recipient` to `history`.
+/// A settled recipient moves from `recipient` to `history`, whose row tells of its last attempt;
+/// those before are in `attempt`, and stay there as long as the recipient is on record.
 const VERSION_1: &str = "
 CREATE TABLE message (
     sequence INTEGER PRIMARY KEY,
@@ -51,6 +52,16 @@ CREATE TABLE recipient (
     last_reply TEXT,
     PRIMARY KEY (message, position)
 ) WITHOUT ROWID;
+CREATE TABLE attempt (
+    id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    disposition TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    advice TEXT,
+    PRIMARY KEY (id, position, number)
+) WITHOUT ROWID;
 CREATE TABLE body (
     message INTEGER PRIMARY KEY,
     data BLOB NOT NULL
@@ -59,16 +70,20 @@ CREATE TABLE history (
     sequence INTEGER PRIMARY KEY,
     settled INTEGER NOT NULL,
     id TEXT NOT NULL,
+    position INTEGER NOT NULL,
     arrival INTEGER NOT NULL,
+    client TEXT NOT NULL,
     reverse_path TEXT NOT NULL,
     forward_path TEXT NOT NULL,
     disposition TEXT NOT NULL,
     attempts INTEGER NOT NULL,
     reply TEXT NOT NULL,
+    advice TEXT,
     size INTEGER NOT NULL,
     message_id TEXT NOT NULL
 );
 CREATE INDEX history_settled ON history (settled);
+CREATE INDEX history_id ON history (id);
 ";
 
 /// Opens the database for the committer, making or migrating it as needed.

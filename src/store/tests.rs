@@ -75,6 +75,8 @@ fn body_files(directory: &std::path::Path) -> usize {
 }
 
 fn settlement(id: QueueId, outcomes: Vec<(u32, Outcome)>) -> Settlement {
+    let concluded = |(position, outcome)| Concluded { position, outcome, advice: None };
+    let outcomes = outcomes.into_iter().map(concluded).collect();
     Settlement { id, outcomes, notices: Vec::new() }
 }
 
@@ -353,13 +355,18 @@ async fn history_is_cut_back_when_it_is_old() {
     let store = open(directory.path());
     for _ in 0..2 {
         let receipt = put(&store, b"x", &["c@d"]).await.unwrap();
-        let settled = settlement(receipt.id(), vec![(0, relayed())]);
-        store.settle(settled).await.unwrap();
+        let deferred = Outcome::Deferred { reply: "451 later".into(), next_attempt: START };
+        store.settle(settlement(receipt.id(), vec![(0, deferred)])).await.unwrap();
+        store.settle(settlement(receipt.id(), vec![(0, relayed())])).await.unwrap();
         tokio::time::advance(Duration::from_secs(2 * 86_400)).await;
     }
     let later = Arrival { time: START + Duration::from_secs(4 * 86_400), ..arrival(&["c@d"]) };
     store.accept(store.draft(), later).await.unwrap();
     assert_eq!(store.history(false, 10).await.unwrap().len(), 0);
+    let database = rusqlite::Connection::open(directory.path().join("queue/queue.db")).unwrap();
+    let attempts: i64 =
+        database.query_row("SELECT COUNT(*) FROM attempt", [], |row| row.get(0)).unwrap();
+    assert_eq!(attempts, 0);
 }
 
 #[tokio::test]
@@ -392,7 +399,7 @@ async fn a_notice_becomes_durable_with_the_failure_it_tells_of() {
     };
     let failed = Outcome::Failed { reply: "550 5.1.1 no".into() };
     let settled =
-        Settlement { id: receipt.id(), outcomes: vec![(0, failed)], notices: vec![notice.clone()] };
+        Settlement { notices: vec![notice.clone()], ..settlement(receipt.id(), vec![(0, failed)]) };
     store.settle(settled).await.unwrap();
     let due = store.due("lane", 10).await.unwrap();
     assert_eq!(
@@ -401,4 +408,33 @@ async fn a_notice_becomes_durable_with_the_failure_it_tells_of() {
     );
     assert_eq!(octets(&store, &due[0]).await, notice.mail_data);
     assert_eq!(store.summary().await.unwrap().lanes[0].messages, 1);
+}
+
+#[tokio::test]
+async fn each_attempt_is_on_record_but_no_more_than_fifty_of_a_recipient() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let id = put(&store, b"x", &["c@d", "e@f"]).await.unwrap().id();
+    for number in 1..=55 {
+        let reply = format!("451 try {number}");
+        let deferred = Outcome::Deferred { reply, next_attempt: START };
+        let mut settled = settlement(id, vec![(1, deferred)]);
+        settled.outcomes[0].advice = Some("wait".into());
+        store.settle(settled).await.unwrap();
+    }
+    store.hold(id, "uncertain".into()).await.unwrap();
+    let attempts = |database: &rusqlite::Connection| -> Vec<(u32, String, String)> {
+        let mut query = database
+            .prepare("SELECT position, disposition, reply FROM attempt ORDER BY position, number")
+            .unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    let database = rusqlite::Connection::open(directory.path().join("queue/queue.db")).unwrap();
+    let told = attempts(&database);
+    assert_eq!(told[0], (0, "held".into(), "uncertain".into()));
+    assert_eq!(told[1], (1, "deferred".into(), "451 try 6".into()));
+    assert_eq!(told[50], (1, "deferred".into(), "451 try 55".into()));
+    assert_eq!(told[51], (1, "held".into(), "uncertain".into()));
+    assert_eq!(told.len(), 52);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    Arrival, NewNotice, Outcome, Router, Settlement,
+    Arrival, Concluded, NewNotice, Outcome, Router, Settlement, attempts,
     committer::Effects,
     draft::{Finished, FinishedBody},
     error::StoreError,
@@ -123,25 +123,35 @@ pub(super) fn settle(
     for notice in &settlement.notices {
         put_notice(change, notice, sequence, &lane, effects)?;
     }
-    for (position, outcome) in &settlement.outcomes {
-        match outcome {
-            Outcome::Relayed { reply } => {
-                move_to_history(change, sequence, *position, "relayed", reply, now)?;
-            }
-            Outcome::Failed { reply } => {
-                move_to_history(change, sequence, *position, "failed", reply, now)?;
-            }
-            Outcome::Deferred { reply, next_attempt } => {
-                change
-                    .prepare_cached(
-                        "UPDATE recipient SET attempts = attempts + 1, next_attempt = ?3, \
-                         last_reply = ?4 WHERE message = ?1 AND position = ?2",
-                    )?
-                    .execute(params![sequence, position, next_attempt.0, reply])?;
-            }
-        }
+    for concluded in &settlement.outcomes {
+        conclude(change, settlement.id, sequence, concluded, now)?;
     }
     finish_or_reschedule(change, settlement.id, sequence, body_in_file, effects)
+}
+
+fn conclude(
+    change: &Transaction<'_>,
+    id: QueueId,
+    sequence: i64,
+    concluded: &Concluded,
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    let Concluded { position, outcome, advice } = concluded;
+    let (disposition, reply) = match outcome {
+        Outcome::Relayed { reply } => ("relayed", reply),
+        Outcome::Failed { reply } => ("failed", reply),
+        Outcome::Deferred { reply, next_attempt } => {
+            change
+                .prepare_cached(
+                    "UPDATE recipient SET attempts = attempts + 1, next_attempt = ?3, \
+                     last_reply = ?4 WHERE message = ?1 AND position = ?2",
+                )?
+                .execute(params![sequence, position, next_attempt.0, reply])?;
+            return attempts::record_deferral(change, id, concluded, reply, now);
+        }
+    };
+    let ending = Ending { disposition, reply, advice: advice.as_deref(), attempted: true, now };
+    move_to_history(change, sequence, Some(*position), &ending)
 }
 
 /// A notice goes back through the lane of the message that it is about.
@@ -169,26 +179,46 @@ fn put_notice(
     Ok(())
 }
 
+/// How recipients leave the queue.
+struct Ending<'a> {
+    disposition: &'a str,
+    reply: &'a str,
+    advice: Option<&'a str>,
+    /// Whether an attempt led to it, which counts then.
+    attempted: bool,
+    now: UnixMillis,
+}
+
+/// Moves one recipient of a message, or all that are left.
 fn move_to_history(
     change: &Transaction<'_>,
     sequence: i64,
-    position: u32,
-    disposition: &str,
-    reply: &str,
-    now: UnixMillis,
+    position: Option<u32>,
+    ending: &Ending<'_>,
 ) -> rusqlite::Result<()> {
+    let (first, last) = (position.unwrap_or(0), position.unwrap_or(u32::MAX));
     change
         .prepare_cached(
-            "INSERT INTO history (settled, id, arrival, reverse_path, forward_path, disposition, \
-             attempts, reply, size, message_id) \
-             SELECT ?3, m.id, m.arrival, m.reverse_path, r.forward_path, ?4, r.attempts + 1, ?5, \
-             m.size, m.message_id FROM message m JOIN recipient r ON r.message = m.sequence \
-             WHERE m.sequence = ?1 AND r.position = ?2",
+            "INSERT INTO history (settled, id, position, arrival, client, reverse_path, \
+             forward_path, disposition, attempts, reply, advice, size, message_id) \
+             SELECT ?4, m.id, r.position, m.arrival, m.client, m.reverse_path, r.forward_path, \
+             ?5, r.attempts + ?6, ?7, ?8, m.size, m.message_id \
+             FROM message m JOIN recipient r ON r.message = m.sequence \
+             WHERE m.sequence = ?1 AND r.position BETWEEN ?2 AND ?3",
         )?
-        .execute(params![sequence, position, now.0, disposition, reply])?;
+        .execute(params![
+            sequence,
+            first,
+            last,
+            ending.now.0,
+            ending.disposition,
+            ending.attempted,
+            ending.reply,
+            ending.advice,
+        ])?;
     change
-        .prepare_cached("DELETE FROM recipient WHERE message = ?1 AND position = ?2")?
-        .execute(params![sequence, position])?;
+        .prepare_cached("DELETE FROM recipient WHERE message = ?1 AND position BETWEEN ?2 AND ?3")?
+        .execute(params![sequence, first, last])?;
     Ok(())
 }
 
@@ -210,13 +240,18 @@ fn finish_or_reschedule(
         effects.due = true;
         return Ok(());
     }
-    change.prepare_cached("DELETE FROM message WHERE sequence = ?1")?.execute([sequence])?;
+    delete(change, sequence)?;
     if body_in_file {
         effects.bodies.push(id);
-    } else {
-        change.prepare_cached("DELETE FROM body WHERE message = ?1")?.execute([sequence])?;
     }
     effects.queued -= 1;
+    Ok(())
+}
+
+/// Deletes a message without recipients, and its body if that is no file.
+fn delete(change: &Transaction<'_>, sequence: i64) -> rusqlite::Result<()> {
+    change.prepare_cached("DELETE FROM message WHERE sequence = ?1")?.execute([sequence])?;
+    change.prepare_cached("DELETE FROM body WHERE message = ?1")?.execute([sequence])?;
     Ok(())
 }
 
@@ -233,12 +268,14 @@ pub(super) fn prune_history(
     keep: Duration,
 ) -> rusqlite::Result<()> {
     let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    let oldest = now.0.saturating_sub(keep);
+    attempts::prune(change, oldest, PRUNE_ROWS)?;
     change
         .prepare_cached(
             "DELETE FROM history WHERE sequence IN \
-             (SELECT sequence FROM history WHERE settled < ?1 ORDER BY settled LIMIT ?2)",
+             (SELECT sequence FROM history WHERE settled < ?1 ORDER BY settled, sequence LIMIT ?2)",
         )?
-        .execute(params![now.0.saturating_sub(keep), PRUNE_ROWS])
+        .execute(params![oldest, PRUNE_ROWS])
         .map(|_| ())
 }
 
