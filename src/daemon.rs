@@ -44,7 +44,7 @@ fn place_and_cure(directory: &Path, error: &StoreError) -> String {
     let StoreError::Database { class, .. } = error else { return String::new() };
     let cure = match class {
         DatabaseFault::Full => "make room there",
-        DatabaseFault::Passing => "see whether another program has it open",
+        DatabaseFault::Busy | DatabaseFault::Passing => "see whether another program has it open",
         DatabaseFault::Unsafe => {
             "see that all files in it belong to the user that o365-relay runs as and that the \
              disk is sound; to begin with an empty queue, set another queue.directory"

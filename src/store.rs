@@ -37,6 +37,7 @@ use crate::{
 mod attempts;
 mod body;
 mod committer;
+mod desk;
 mod directory;
 mod draft;
 mod entry;
@@ -47,6 +48,9 @@ mod space;
 mod write;
 
 pub use body::Body;
+pub use desk::{
+    Amended, Amendment, Attempt, Desk, Filter, HistoryFilter, PathPattern, Queued, Story, Waiting,
+};
 pub use draft::Draft;
 pub use entry::{
     Arrival, Concluded, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Settled,
@@ -153,6 +157,8 @@ struct State {
     poisoned: AtomicBool,
     /// Goes up with each commit that may give the queue runner something to do.
     arrivals: watch::Sender<u64>,
+    /// Goes up when a commit of somebody else has been noticed.
+    amendments: watch::Sender<u64>,
 }
 
 /// Works waiting for the committer at most; more make their senders wait.
@@ -180,9 +186,11 @@ impl Store {
             queued: AtomicU64::new(read::count(&database)?),
             poisoned: AtomicBool::new(false),
             arrivals: watch::Sender::new(0),
+            amendments: watch::Sender::new(0),
         });
         let (inbox, works) = mpsc::channel(INBOX);
         committer::spawn(committer::Committer {
+            version: schema::data_version(&database)?,
             database,
             directory: directory.clone(),
             works,
@@ -296,14 +304,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; [`StoreError::is_missing_body`] if there is none.
     pub async fn body(&self, entry: &Entry) -> Result<Body, StoreError> {
-        let (id, sequence, size) = (entry.id, entry.sequence, entry.size);
-        let in_file = entry.body_in_file;
-        let directory = self.shared.directory.clone();
-        self.read(move |database| match in_file {
-            true => body::open_file(&directory, id, size),
-            false => read::body(database, sequence, id),
-        })
-        .await
+        let (id, directory) = (entry.id, self.shared.directory.clone());
+        self.read(move |database| read::body(database, &directory, id)).await
+    }
+
+    /// As [`Store::body`], at the begin of an attempt: `None` if the message has been removed or
+    /// set aside since it was read.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::is_missing_body`] if there is none.
+    pub async fn body_if_waiting(&self, entry: &Entry) -> Result<Option<Body>, StoreError> {
+        let (id, directory) = (entry.id, self.shared.directory.clone());
+        self.read(move |database| read::body_if_waiting(database, &directory, id)).await
     }
 
     /// What is queued, by lane.
@@ -340,6 +352,21 @@ impl Store {
     #[must_use]
     pub fn arrivals(&self) -> watch::Receiver<u64> {
         self.shared.state.arrivals.subscribe()
+    }
+
+    /// A watch that changes when somebody else has changed what is queued.
+    #[must_use]
+    pub fn amendments(&self) -> watch::Receiver<u64> {
+        self.shared.state.amendments.subscribe()
+    }
+
+    /// Looks whether somebody else (a queue command) has changed what is queued, and if so counts
+    /// anew and tells the watchers.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn look_for_amendments(&self) -> Result<(), StoreError> {
+        self.submit(|answer| Work::Look { answer }).await
     }
 
     /// Finishes the work that waits and closes the database. Later work is refused.

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read};
 
-use super::{directory::Directory, error::StoreError};
+use super::{directory::Places, error::StoreError};
 use crate::mail::queue_id::QueueId;
 
 /// Where the octets come from.
@@ -56,8 +56,8 @@ impl Body {
 }
 
 /// Opens the body file, which must hold the octets that were made durable and no others.
-pub(super) fn open_file(directory: &Directory, id: QueueId, size: u64) -> Result<Body, StoreError> {
-    let path = directory.body_file(id);
+pub(super) fn open_file(places: &Places, id: QueueId, size: u64) -> Result<Body, StoreError> {
+    let path = places.body_file(id);
     let missing = |detail: String| StoreError::MissingBody { id, detail };
     let file = match File::open(&path) {
         Ok(file) => file,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, TransactionBehavior::Immediate};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     directory::Directory,
     draft::{Finished, FinishedBody},
     error::StoreError,
-    write,
+    read, schema, write,
 };
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
 
@@ -36,6 +36,7 @@ pub(super) enum Work {
     Accept { finished: Finished, arrival: Box<Arrival>, lane: String, answer: Answer<Receipt> },
     Settle { settlement: Settlement, now: UnixMillis, answer: Answer<()> },
     Hold { id: QueueId, reason: String, now: UnixMillis, answer: Answer<()> },
+    Look { answer: Answer<()> },
     Stop { done: oneshot::Sender<()> },
 }
 
@@ -51,6 +52,8 @@ pub(super) struct Effects {
 }
 
 pub(super) struct Committer {
+    /// The data version that `queued` has been counted at.
+    pub version: i64,
     pub database: Connection,
     pub directory: Directory,
     pub works: mpsc::Receiver<Work>,
@@ -89,15 +92,30 @@ impl Committer {
         let mut octets = 0;
         let mut next = Some(first);
         while let Some(work) = next {
-            if let Work::Stop { done } = work {
-                return (batch, Some(done));
+            match work {
+                Work::Stop { done } => return (batch, Some(done)),
+                Work::Look { answer } => drop(answer.send(self.look())),
+                work => {
+                    octets += work.octets();
+                    batch.push(work);
+                }
             }
-            octets += work.octets();
-            batch.push(work);
             let full = batch.len() >= MAX_WORKS || octets >= MAX_OCTETS;
             next = if full { None } else { self.works.try_recv().ok() };
         }
         (batch, None)
+    }
+
+    /// Queue commands have connections of their own. What they have committed shows here as
+    /// another data version; our own commits leave it as it is.
+    fn look(&mut self) -> Result<(), StoreError> {
+        let version = schema::data_version(&self.database)?;
+        if version != self.version {
+            self.state.queued.store(read::count(&self.database)?, Ordering::Relaxed);
+            self.version = version;
+            self.state.amendments.send_modify(|count| *count += 1);
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, batch: Vec<Work>) {
@@ -116,7 +134,7 @@ impl Committer {
             }
             Err(error) if error.is_unsafe() => self.poison(batch, error),
             // One bad work must not take the others with it.
-            Err(error) if batch.len() > 1 && !error.is_full() => {
+            Err(error) if batch.len() > 1 && !error.is_full() && !error.is_busy() => {
                 for work in batch {
                     self.carry_out(vec![work]);
                 }
@@ -144,7 +162,8 @@ impl Committer {
         }
         let mut effects = Effects::default();
         let fault = StoreError::database("write");
-        let change = self.database.transaction().map_err(fault)?;
+        // A transaction that began as a reader could not wait for a queue command that writes.
+        let change = self.database.transaction_with_behavior(Immediate).map_err(fault)?;
         for work in batch {
             work.apply(&change, &mut effects).map_err(StoreError::database("write"))?;
         }
@@ -211,7 +230,7 @@ impl Work {
         match self {
             Self::Accept { arrival, .. } => Some(arrival.time),
             Self::Settle { now, .. } | Self::Hold { now, .. } => Some(*now),
-            Self::Stop { .. } => None,
+            Self::Look { .. } | Self::Stop { .. } => None,
         }
     }
 
@@ -227,7 +246,7 @@ impl Work {
                 write::hold(change, *id, reason)?;
                 attempts::record_hold(change, *id, reason, *now)
             }
-            Self::Stop { .. } => Ok(()),
+            Self::Look { .. } | Self::Stop { .. } => Ok(()),
         }
     }
 
@@ -241,7 +260,7 @@ impl Work {
                 }
                 let _ = answer.send(Ok(receipt));
             }
-            Self::Settle { answer, .. } | Self::Hold { answer, .. } => {
+            Self::Settle { answer, .. } | Self::Hold { answer, .. } | Self::Look { answer } => {
                 let _ = answer.send(Ok(()));
             }
             Self::Stop { done } => {
@@ -253,7 +272,7 @@ impl Work {
     fn refuse(self, error: StoreError) {
         match self {
             Self::Accept { answer, .. } => drop(answer.send(Err(error))),
-            Self::Settle { answer, .. } | Self::Hold { answer, .. } => {
+            Self::Settle { answer, .. } | Self::Hold { answer, .. } | Self::Look { answer } => {
                 drop(answer.send(Err(error)));
             }
             Self::Stop { .. } => {}

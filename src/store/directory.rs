@@ -12,21 +12,16 @@ use std::{
 use super::error::StoreError;
 use crate::mail::queue_id::QueueId;
 
-/// An open, locked queue directory. Clones share the lock.
+/// Where things are in a queue directory.
 #[derive(Debug, Clone)]
-pub(super) struct Directory {
-    root: PathBuf,
-    _lock: Arc<File>,
+pub(super) struct Places {
+    pub root: PathBuf,
 }
 
-impl Directory {
-    /// Makes what is missing (0700) and takes the lock, so that two daemons cannot share it.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
+impl Places {
+    pub fn new(root: &Path) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
-        make_directory(&root)?;
-        make_directory(&root.join("bodies"))?;
-        let lock = lock(&root)?;
-        Ok(Self { root, _lock: Arc::new(lock) })
+        Ok(Self { root })
     }
 
     pub fn database(&self) -> PathBuf {
@@ -39,6 +34,32 @@ impl Directory {
 
     pub fn bodies(&self) -> PathBuf {
         self.root.join("bodies")
+    }
+}
+
+/// An open, locked queue directory. Clones share the lock.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    places: Places,
+    _lock: Arc<File>,
+}
+
+impl std::ops::Deref for Directory {
+    type Target = Places;
+
+    fn deref(&self) -> &Places {
+        &self.places
+    }
+}
+
+impl Directory {
+    /// Makes what is missing (0700) and takes the lock, so that two daemons cannot share it.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let places = Places::new(root)?;
+        make_directory(&places.root)?;
+        make_directory(&places.bodies())?;
+        let lock = lock(&places.root)?;
+        Ok(Self { places, _lock: Arc::new(lock) })
     }
 
     /// A new body file, 0600.

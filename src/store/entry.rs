@@ -46,7 +46,6 @@ pub struct Entry {
     /// Who has still to get it, and may now.
     pub recipients: Vec<PendingRecipient>,
     pub(super) sequence: i64,
-    pub(super) body_in_file: bool,
 }
 
 /// A recipient that is not settled.

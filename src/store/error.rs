@@ -59,6 +59,33 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// The database was written by an older program, and only the daemon brings it up to date.
+    #[error(
+        "queue database {} has the older schema version {found}; \
+         start `o365-relay run` once, which brings it up to date",
+        path.display()
+    )]
+    OlderSchema {
+        /// The database file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// No relay has run there.
+    #[error(
+        "there is no queue in {}; name the queue.directory of the relay with --config or --directory",
+        path.display()
+    )]
+    NoQueue {
+        /// The queue directory.
+        path: PathBuf,
+    },
+    /// The queue belongs to another user.
+    #[error("the queue in {} belongs to another user; try as root, or as the user of the relay", path.display())]
+    NotAllowed {
+        /// The queue directory.
+        path: PathBuf,
+    },
     /// The file is not a queue database.
     #[error("{} is not a queue database of o365-relay; move it away or set another queue.directory", path.display())]
     NotOurs {
@@ -112,7 +139,9 @@ pub enum StoreError {
 pub enum DatabaseFault {
     /// No room on the disk: it goes on when there is.
     Full,
-    /// Another process is writing; or one row is bad. Nothing else is hurt.
+    /// Another process is writing.
+    Busy,
+    /// One row is bad. Nothing else is hurt.
     Passing,
     /// Nobody knows what is on disk.
     Unsafe,
@@ -165,6 +194,16 @@ impl StoreError {
         }
     }
 
+    /// Whether another process was writing for longer than we wait.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Database { class, .. } => *class == DatabaseFault::Busy,
+            Self::Commit { cause } => cause.is_busy(),
+            _ => false,
+        }
+    }
+
     /// Whether one message has lost its body; all others are unhurt.
     #[must_use]
     pub fn is_missing_body(&self) -> bool {
@@ -189,6 +228,7 @@ fn classify(error: &rusqlite::Error) -> DatabaseFault {
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => DatabaseFault::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => DatabaseFault::Busy,
         Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseCorrupt

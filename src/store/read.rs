@@ -9,7 +9,8 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
-    Body, Entry, LaneSummary, PendingRecipient, Settled, Summary, error::StoreError, schema,
+    Body, Entry, LaneSummary, PendingRecipient, Settled, Summary, body, directory::Places,
+    error::StoreError, schema,
 };
 use crate::{
     clock::UnixMillis,
@@ -86,7 +87,7 @@ pub(super) fn due(
         let mut entries = database
             .prepare_cached(
                 "SELECT sequence, id, arrival, reverse_path, eight_bit, smtputf8, ret, envid, \
-                 size, message_id, body_in_file, is_notice, delay_told FROM message \
+                 size, message_id, is_notice, delay_told FROM message \
                  WHERE lane = ?1 AND next_attempt <= ?2 AND hold_reason IS NULL \
                  ORDER BY next_attempt LIMIT ?3",
             )?
@@ -121,13 +122,52 @@ pub(super) fn next_due(
         .map_err(StoreError::database("read the next attempt"))
 }
 
-pub(super) fn body(database: &Reader, sequence: i64, id: QueueId) -> Result<Body, StoreError> {
-    let data = database
-        .prepare_cached("SELECT data FROM body WHERE message = ?1")
-        .and_then(|mut query| query.query_row([sequence], |row| row.get(0)).optional())
+/// The body of a message, wherever it is. The id is looked up along with it: the sequence of a
+/// message that was removed may belong to another one by now.
+pub(super) fn body(database: &Reader, places: &Places, id: QueueId) -> Result<Body, StoreError> {
+    let found = database
+        .prepare_cached(
+            "SELECT m.body_in_file, b.data, m.size FROM message m \
+             LEFT JOIN body b ON b.message = m.sequence WHERE m.id = ?1",
+        )
+        .and_then(|mut query| {
+            query
+                .query_row([id.as_str()], |row| {
+                    Ok((row.get(0)?, row.get::<_, Option<_>>(1)?, unsigned(row, 2)?))
+                })
+                .optional()
+        })
         .map_err(StoreError::database("read a body"))?;
-    let detail = || "no row in the queue database".to_owned();
-    data.map(Body::Memory).ok_or_else(|| StoreError::MissingBody { id, detail: detail() })
+    match found {
+        Some((true, _, size)) => body::open_file(places, id, size),
+        Some((false, Some(data), _)) => Ok(Body::Memory(data)),
+        _ => {
+            let detail = "no row in the queue database".to_owned();
+            Err(StoreError::MissingBody { id, detail })
+        }
+    }
+}
+
+/// As [`body`], or `None` if the message has been removed or set aside.
+pub(super) fn body_if_waiting(
+    database: &Reader,
+    places: &Places,
+    id: QueueId,
+) -> Result<Option<Body>, StoreError> {
+    let waits = || {
+        database
+            .prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND hold_reason IS NULL")
+            .and_then(|mut query| query.exists([id.as_str()]))
+            .map_err(StoreError::database("look for a message"))
+    };
+    if !waits()? {
+        return Ok(None);
+    }
+    match body(database, places, id) {
+        // The body may have gone with its message since.
+        Err(error) if error.is_missing_body() && !waits()? => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 pub(super) fn summary(database: &Reader) -> Result<Summary, StoreError> {
@@ -207,9 +247,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         },
         size: unsigned(row, 8)?,
         message_id: row.get(9)?,
-        body_in_file: row.get(10)?,
-        is_notice: row.get(11)?,
-        delay_told: row.get(12)?,
+        is_notice: row.get(10)?,
+        delay_told: row.get(11)?,
         recipients: Vec::new(),
     })
 }
@@ -227,7 +266,7 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0))
 }
 
-fn queue_id(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueId> {
+pub(super) fn queue_id(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueId> {
     row.get::<_, String>(column)?.parse().map_err(bad_text)
 }
 

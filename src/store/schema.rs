@@ -16,6 +16,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// have run. A script that has been released never changes.
 const MIGRATIONS: &[&str] = &[VERSION_1];
 
+/// The version that they lead to.
+const VERSION: i64 = MIGRATIONS.len() as i64;
+
 /// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
 /// A settled recipient moves from `recipient` to `history`, whose row tells of its last attempt;
 /// those before are in `attempt`, and stay there as long as the recipient is on record.
@@ -96,6 +99,29 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(database)
 }
 
+/// Opens a database that is there, for changes beside a daemon. It is neither made nor migrated.
+pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let database = Connection::open_with_flags(path, flags)?;
+        database.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(database)
+    };
+    let database = open().map_err(StoreError::database("open a file"))?;
+    check_owner(&database, path)?;
+    let (found, missing) = missing_migrations(&database, path)?;
+    if !missing.is_empty() {
+        return Err(StoreError::OlderSchema { path: path.into(), found });
+    }
+    let settings = || {
+        database.pragma_update(None, "synchronous", "FULL")?;
+        database.pragma_update(None, "cache_size", -2048)?;
+        database.pragma_update(None, "temp_store", "MEMORY")
+    };
+    settings().map_err(StoreError::database("set up the connection"))?;
+    Ok(database)
+}
+
 /// Opens the database for reading only.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -149,14 +175,29 @@ fn settings(database: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+/// Changes when another connection commits, and only then.
+pub(super) fn data_version(database: &Connection) -> Result<i64, StoreError> {
+    database
+        .pragma_query_value(None, "data_version", |row| row.get(0))
+        .map_err(StoreError::database("look for changes"))
+}
+
+/// The schema version, and the scripts that bring it up to ours.
+fn missing_migrations(
+    database: &Connection,
+    path: &Path,
+) -> Result<(i64, &'static [&'static str]), StoreError> {
     let found: i64 = database
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(StoreError::database("read the schema version"))?;
-    let Some(missing) = usize::try_from(found).ok().and_then(|done| MIGRATIONS.get(done..)) else {
-        return Err(StoreError::NewerSchema { path: path.into(), found, known });
-    };
+    match usize::try_from(found).ok().and_then(|done| MIGRATIONS.get(done..)) {
+        Some(missing) => Ok((found, missing)),
+        None => Err(StoreError::NewerSchema { path: path.into(), found, known: VERSION }),
+    }
+}
+
+fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let (_, missing) = missing_migrations(database, path)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -166,7 +207,7 @@ fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
             change.execute_batch(script)?;
         }
         change.pragma_update(None, "application_id", APPLICATION_ID)?;
-        change.pragma_update(None, "user_version", known)?;
+        change.pragma_update(None, "user_version", VERSION)?;
         change.commit()
     };
     run().map_err(StoreError::database("bring the schema up to date"))

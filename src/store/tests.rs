@@ -8,7 +8,7 @@ use crate::smtp::{
     path::ForwardPath,
 };
 
-const START: UnixMillis = UnixMillis(1_795_415_050_000);
+pub(super) const START: UnixMillis = UnixMillis(1_795_415_050_000);
 
 struct OneLane(&'static str);
 
@@ -22,7 +22,7 @@ impl Router for OneLane {
     }
 }
 
-fn config(directory: &std::path::Path) -> Config {
+pub(super) fn config(directory: &std::path::Path) -> Config {
     Config {
         directory: directory.join("queue"),
         min_free_bytes: 0,
@@ -31,11 +31,14 @@ fn config(directory: &std::path::Path) -> Config {
     }
 }
 
-fn open_with(config: Config, durability: Arc<dyn Durability>) -> Result<Store, StoreError> {
+pub(super) fn open_with(
+    config: Config,
+    durability: Arc<dyn Durability>,
+) -> Result<Store, StoreError> {
     Store::open(config, Clock::at(START), durability, Arc::new(OneLane("lane")))
 }
 
-fn open(directory: &std::path::Path) -> Store {
+pub(super) fn open(directory: &std::path::Path) -> Store {
     open_with(config(directory), Arc::new(Synced)).unwrap()
 }
 
@@ -57,7 +60,11 @@ fn arrival(recipients: &[&str]) -> Arrival {
     }
 }
 
-async fn put(store: &Store, octets: &[u8], recipients: &[&str]) -> Result<Receipt, StoreError> {
+pub(super) async fn put(
+    store: &Store,
+    octets: &[u8],
+    recipients: &[&str],
+) -> Result<Receipt, StoreError> {
     let mut draft = store.draft();
     for chunk in octets.chunks(10_000) {
         draft.append(chunk).await?;
@@ -65,22 +72,27 @@ async fn put(store: &Store, octets: &[u8], recipients: &[&str]) -> Result<Receip
     store.accept(draft, arrival(recipients)).await
 }
 
+/// What is due, by id.
+pub(super) async fn entry_ids(store: &Store) -> Vec<QueueId> {
+    store.due("lane", 10).await.unwrap().iter().map(|entry| entry.id).collect()
+}
+
 async fn octets(store: &Store, entry: &Entry) -> Vec<u8> {
     let body = store.body(entry).await.unwrap();
     body.chunks().collect::<Result<Vec<_>, _>>().unwrap().concat()
 }
 
-fn body_files(directory: &std::path::Path) -> usize {
+pub(super) fn body_files(directory: &std::path::Path) -> usize {
     std::fs::read_dir(directory.join("queue/bodies")).unwrap().count()
 }
 
-fn settlement(id: QueueId, outcomes: Vec<(u32, Outcome)>) -> Settlement {
+pub(super) fn settlement(id: QueueId, outcomes: Vec<(u32, Outcome)>) -> Settlement {
     let concluded = |(position, outcome)| Concluded { position, outcome, advice: None };
     let outcomes = outcomes.into_iter().map(concluded).collect();
     Settlement { id, outcomes, notices: Vec::new() }
 }
 
-fn relayed() -> Outcome {
+pub(super) fn relayed() -> Outcome {
     Outcome::Relayed { reply: "250 2.0.0 OK".into() }
 }
 

@@ -255,6 +255,23 @@ fn delete(change: &Transaction<'_>, sequence: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// An operator removes a message: what was left of it is on record, and its rows go.
+pub(super) fn remove(
+    change: &Transaction<'_>,
+    sequence: i64,
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    let ending = Ending {
+        disposition: "removed",
+        reply: "removed by an operator",
+        advice: None,
+        attempted: false,
+        now,
+    };
+    move_to_history(change, sequence, None, &ending)?;
+    delete(change, sequence)
+}
+
 pub(super) fn hold(change: &Transaction<'_>, id: QueueId, reason: &str) -> rusqlite::Result<()> {
     change
         .prepare_cached("UPDATE message SET hold_reason = ?2 WHERE id = ?1")?
