@@ -8,11 +8,13 @@
 //! | `lane` | one lane's loop: takes what is due, hands it to delivery |
 //! | `notice` | who hears of a failure or a delay, and what |
 //! | `attempt` | one message's attempt, from the body to the settlement |
+//! | `judged` | what an attempt comes to for one recipient |
 //! | [`runner`] | starts the lanes and tells how they are |
 
 use std::{num::NonZeroU32, time::Duration};
 
 mod attempt;
+mod judged;
 mod lane;
 mod notice;
 pub mod pace;

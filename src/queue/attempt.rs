@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     OnUncertain,
+    judged::Judged,
     lane::LaneState,
     notice::Occasion,
     pause::Cause,
@@ -22,8 +23,7 @@ use crate::{
     },
     mail::queue_id::QueueId,
     office365::replies::{Names, PauseRule, Row, Scope},
-    smtp::reply::EnhancedStatusCode,
-    store::{Body, Concluded, Entry, Outcome, PendingRecipient, Settlement, StoreError},
+    store::{Body, Entry, Outcome, PendingRecipient, Settlement, StoreError},
     telemetry::events::RecipientAttempted,
     token::AccessToken,
 };
@@ -76,7 +76,7 @@ impl Attempt<'_> {
     async fn make(&self, mut connection: Option<Connection>) -> Option<Connection> {
         let reused = connection.is_some();
         loop {
-            let body = self.body().await?;
+            let Some(body) = self.body().await else { return connection };
             let fresh = connection.is_none();
             let mut link = match connection.take() {
                 Some(link) => link,
@@ -102,10 +102,16 @@ impl Attempt<'_> {
         }
     }
 
-    /// The body; a message without one is set aside, so that it stops no other.
+    /// The body; a message without one is set aside, so that it stops no other. `None` also for
+    /// a message that an operator has removed or held while it waited here.
     async fn body(&self) -> Option<Body> {
-        match self.context.store.body(self.entry).await {
-            Ok(body) => Some(body),
+        match self.context.store.body_if_waiting(self.entry).await {
+            Ok(Some(body)) => Some(body),
+            Ok(None) => {
+                tracing::info!(queue_id = %self.entry.id, "message withdrawn before its attempt");
+                self.withdraw_probes();
+                None
+            }
             Err(error) if error.is_missing_body() => {
                 self.set_aside(error.to_string()).await;
                 None
@@ -446,22 +452,4 @@ fn hung_up(verdicts: &[(u32, Verdict)]) -> bool {
 /// Whether upstream only wants this recipient in another transaction.
 fn is_for_the_rest(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Refused(stage, reply) if judge(*stage, reply).scope == Scope::Rest)
-}
-
-/// An outcome, and what to tell the admin about it.
-pub(super) struct Judged {
-    pub outcome: Outcome,
-    /// The status code in upstream's reply, if there was one.
-    pub status: Option<EnhancedStatusCode>,
-    /// Whether the words are upstream's.
-    pub from_upstream: bool,
-    pub advice: Option<String>,
-}
-
-impl Judged {
-    /// What goes on record.
-    fn concluded((position, judged): &(u32, Self)) -> Concluded {
-        let Self { outcome, advice, .. } = judged;
-        Concluded { position: *position, outcome: outcome.clone(), advice: advice.clone() }
-    }
 }

@@ -121,6 +121,7 @@ pub(super) struct Lane {
     state: Arc<LaneState>,
     token: TokenHandle,
     arrivals: watch::Receiver<u64>,
+    amendments: watch::Receiver<u64>,
     bucket: Bucket,
     ready: VecDeque<Entry>,
     /// In `ready` or under way; in memory only, so a crash frees them.
@@ -153,6 +154,7 @@ impl Lane {
         Self {
             token: context.token.clone(),
             arrivals: context.store.arrivals(),
+            amendments: context.store.amendments(),
             bucket: Bucket::new(state.config.pace, Instant::now()),
             context,
             state,
@@ -180,6 +182,7 @@ impl Lane {
                 Some(done) = self.attempts.join_next() => self.finished(done),
                 () = sleep_until(until) => {}
                 _ = self.arrivals.changed(), if wait.arrivals => {}
+                _ = self.amendments.changed() => self.read_anew(),
                 () = self.token.changed(), if wait.token => {}
                 () = relay_changed => {}
                 () = lane_changed => {}
@@ -217,6 +220,14 @@ impl Lane {
             if let Err(wait) = self.dispatch() {
                 return wait;
             }
+        }
+    }
+
+    /// A queue command has changed something: what waits here may be held, gone or not the next
+    /// any more.
+    fn read_anew(&mut self) {
+        for entry in self.ready.drain(..) {
+            self.leased.remove(&entry.id);
         }
     }
 

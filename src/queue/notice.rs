@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{NoticeConfig, attempt::Judged, lane::LaneState, runner::Context};
+use super::{NoticeConfig, judged::Judged, lane::LaneState, runner::Context};
 use crate::{
     mail::notice::{Action, Notice, Reported, Returned, header_section},
     smtp::{

@@ -5,12 +5,18 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::sleep;
+
 use super::{
     Config, NoticeConfig, OnUncertain,
     lane::{Lane, LaneState, SharedGate},
 };
 use crate::{
-    clock::Clock, delivery::smarthost::Smarthost, drain::Drain, store::Store, token::TokenHandle,
+    clock::Clock,
+    delivery::smarthost::Smarthost,
+    drain::Drain,
+    store::{Store, StoreError},
+    token::TokenHandle,
 };
 
 pub use super::lane::PauseSnapshot;
@@ -26,6 +32,24 @@ pub(super) struct Context {
     pub notices: NoticeConfig,
     /// Closed by trouble on the way to the smarthost, for all lanes.
     pub gate: SharedGate,
+}
+
+/// How often the lanes hear of queue commands at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks for what queue commands have changed, which wakes the lanes.
+async fn watch_amendments(store: Store, drain: Drain) {
+    loop {
+        tokio::select! {
+            () = drain.signaled() => return,
+            () = sleep(LOOK_EVERY) => {}
+        }
+        match store.look_for_amendments().await {
+            Ok(()) => {}
+            Err(StoreError::Poisoned | StoreError::Closed) => return,
+            Err(error) => tracing::debug!(%error, "queue commands not looked for"),
+        }
+    }
 }
 
 /// The running queue, as others see it. Clones are cheap.
@@ -84,6 +108,7 @@ impl Queue {
             let task = Lane::new(Arc::clone(&context), Arc::clone(lane));
             drain.spawn(task.run(drain.clone()));
         }
+        drain.spawn(watch_amendments(context.store.clone(), drain.clone()));
         Self { context, lanes }
     }
 
