@@ -4,12 +4,15 @@ mod config;
 mod exit;
 mod fetch;
 mod health;
+mod history;
 mod output;
+mod queue;
 mod run;
 mod sandbox;
 mod send;
 mod status;
 mod storyline;
+mod text;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -32,7 +35,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 See it work without a tenant:  o365-relay sandbox
 Begin with a configuration:    o365-relay config example > config.toml
-Exit codes: 0 success, 64 usage, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
+Exit codes: 0 success, 64 usage, 66 no such message or queue, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
 
 /// Where settings come from.
 #[derive(Debug, Clone, Args)]
@@ -61,6 +64,10 @@ enum Command {
     Send(send::Options),
     /// Show how the running relay is
     Status(status::Options),
+    /// See and change what is queued, whether the relay runs or not
+    Queue(queue::Options),
+    /// Show what became of messages that have left the queue
+    History(history::Options),
     /// Check the configuration, show what is in force, print a commented example
     Config(config::Options),
     /// Exit 0 if the running relay is healthy (for HEALTHCHECK)
@@ -90,6 +97,8 @@ fn carry_out(cli: &Cli) -> Result<(), Failure> {
         Command::Sandbox(options) => runtime()?.block_on(sandbox::run(options, settings)),
         Command::Send(options) => runtime()?.block_on(send::run(options, &settings.sources())),
         Command::Status(options) => runtime()?.block_on(status::run(options, &settings.sources())),
+        Command::Queue(options) => runtime()?.block_on(queue::run(options, &settings.sources())),
+        Command::History(options) => history::run(options, &settings.sources()),
         Command::Config(options) => config::run(options, &settings.sources()),
         Command::Health(options) => runtime()?.block_on(health::run(options, &settings.sources())),
     }

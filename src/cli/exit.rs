@@ -2,10 +2,11 @@
 
 use std::{error::Error, io, path::Path, process::ExitCode};
 
-use crate::{config::Faults, daemon::StartError, store::StoreError};
+use crate::{config::Faults, daemon::StartError, mail::queue_id::QueueId, store::StoreError};
 
 /// Wrong arguments.
 pub(super) const USAGE: u8 = 64;
+const NO_INPUT: u8 = 66;
 const UNAVAILABLE: u8 = 69;
 const TRY_LATER: u8 = 75;
 const PERMISSION: u8 = 77;
@@ -51,6 +52,12 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
+    /// Messages that were asked for and are not `there`.
+    pub fn no_message(ids: &[QueueId], there: &str) -> Self {
+        let ids: Vec<_> = ids.iter().map(QueueId::as_str).collect();
+        Self { code: NO_INPUT, message: format!("no such message {there}: {}", ids.join(" ")) }
+    }
+
     /// Prints the message once and gives the code.
     pub fn report(self) -> ExitCode {
         if !self.message.is_empty() {
@@ -76,6 +83,19 @@ impl From<io::Error> for Failure {
             return Self { code: 0, message: String::new() };
         }
         Self::unavailable(format!("could not write to standard output: {error}"))
+    }
+}
+
+/// A queue command; the daemon's start has its own reading of these.
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::NoQueue { .. } | StoreError::MissingBody { .. } => NO_INPUT,
+            StoreError::NotAllowed { .. } => PERMISSION,
+            _ if error.is_busy() || error.is_full() => TRY_LATER,
+            _ => UNAVAILABLE,
+        };
+        Self { code, message: error.to_string() }
     }
 }
 

@@ -263,7 +263,7 @@ pub(super) fn remove(
 ) -> rusqlite::Result<()> {
     let ending = Ending {
         disposition: "removed",
-        reply: "removed by an operator",
+        reply: "by an operator, with `queue remove`",
         advice: None,
         attempted: false,
         now,
