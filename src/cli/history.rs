@@ -98,7 +98,9 @@ fn write_page(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let rows: Vec<_> = page.iter().map(cells).collect();
-    rows.iter().for_each(|row| table.fit(row));
+    for row in &rows {
+        table.fit(row);
+    }
     if first {
         writeln!(out, "{}", table.row(&HEADS))?;
     }

@@ -1,7 +1,7 @@
 //! Text from outside on its way to a terminal or a program: addresses, names and replies are
 //! written by others, and a terminal must not act on them.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt::Write, time::Duration};
 
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     let mut safe = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         if is_active(character) {
-            safe.push_str(&format!("\\u{:04x}", u32::from(character)));
+            let _ = write!(safe, "\\u{:04x}", u32::from(character));
         } else {
             safe.push(character);
         }
@@ -120,7 +120,7 @@ impl<const N: usize> Table<N> {
             if number + 1 == N {
                 line.push_str(cell);
             } else {
-                line.push_str(&format!("{:width$}  ", clip(cell, self.most.max(*width))));
+                let _ = write!(line, "{:width$}  ", clip(cell, self.most.max(*width)));
             }
         }
         line.truncate(line.trim_end().len());
@@ -155,7 +155,9 @@ mod tests {
         let mut table = Table::new(["A", "B", "C"], 5);
         let rows = [["1", "\u{fc}\u{fc}\u{fc}", "x"], ["22", "long text", "any length it likes"]];
         let rows = rows.map(|row| row.map(str::to_owned));
-        rows.iter().for_each(|row| table.fit(row));
+        for row in &rows {
+            table.fit(row);
+        }
         assert_eq!(table.row(&["A", "B", "C"]), "A   B      C");
         assert_eq!(table.row(&rows[0]), "1   \u{fc}\u{fc}\u{fc}    x");
         assert_eq!(table.row(&rows[1]), "22  long\u{2026}  any length it likes");

@@ -17,7 +17,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MIGRATIONS: &[&str] = &[VERSION_1];
 
 /// The version that they lead to.
-const VERSION: i64 = MIGRATIONS.len() as i64;
+const VERSION: i64 = 1;
+const _: () = assert!(MIGRATIONS.len() == 1, "VERSION counts the migrations");
 
 /// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
 /// A settled recipient moves from `recipient` to `history`, whose row tells of its last attempt;

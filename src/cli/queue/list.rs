@@ -73,7 +73,9 @@ impl Listing {
 
     fn page(&mut self, page: &[Queued], out: &mut impl Write) -> io::Result<()> {
         let rows: Vec<_> = page.iter().map(|message| self.cells(message)).collect();
-        rows.iter().for_each(|row| self.table.fit(row));
+        for row in &rows {
+            self.table.fit(row);
+        }
         if self.messages == 0 {
             writeln!(out, "{}", self.table.row(&HEADS))?;
         }

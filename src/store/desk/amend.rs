@@ -76,7 +76,9 @@ impl Desk {
                 change.commit()
             };
             run().map_err(StoreError::database("change a message"))?;
-            bodies.iter().for_each(|id| self.remove_body(*id));
+            for id in &bodies {
+                self.remove_body(*id);
+            }
         }
         Ok(amended)
     }
