@@ -129,7 +129,7 @@ async fn messages_follow_each_other_over_one_connection() {
     let stored = Queue::new();
     let relay = start(&upstream, &stored);
     for count in 1..=2 {
-        stored.entry(Mail::default()).await;
+        stored.put(Mail::default()).await;
         history(&stored, count).await;
         until("an idle connection", async || (relay.lane().idle_connections == 1).then_some(()))
             .await;
@@ -150,11 +150,11 @@ async fn a_connection_that_upstream_closed_while_idle_costs_no_attempt() {
         ]);
         let stored = Queue::new();
         let relay = start(&upstream, &stored);
-        stored.entry(Mail::default()).await;
+        stored.put(Mail::default()).await;
         history(&stored, 1).await;
         until("an idle connection", async || (relay.lane().idle_connections == 1).then_some(()))
             .await;
-        stored.entry(Mail::default()).await;
+        stored.put(Mail::default()).await;
         let history = history(&stored, 2).await;
         assert_eq!(told(&history)[1], ("a@example.net", "relayed", 1), "{closing}");
         relay.end(upstream).await;
@@ -166,8 +166,8 @@ async fn a_connection_that_has_carried_its_messages_ends_with_quit() {
     let script = format!("{}{TRANSACTION}{TAKEN}{QUIT}", login());
     let upstream = Upstream::start(&[&script, &script]);
     let stored = Queue::new();
-    stored.entry(Mail::default()).await;
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let relay = start_with(&upstream, &stored, 1);
     history(&stored, 2).await;
     relay.end(upstream).await;
@@ -201,7 +201,7 @@ S: 250 OK
     let stored = Queue::new();
     let mut to: Vec<_> = ["a@x.net", "b@x.net", "c@x.net"].map(to).into();
     to[2].parameters.notify = Some("NEVER".into());
-    stored.entry(Mail { to, ..Mail::default() }).await;
+    stored.put(Mail { to, ..Mail::default() }).await;
     let relay = start(&upstream, &stored);
     let mut history = history(&stored, 3).await;
     history.sort_by(|one, other| one.forward_path.cmp(&other.forward_path));
@@ -222,7 +222,7 @@ async fn a_transient_refusal_is_tried_again_after_a_minute() {
         format!("{}{TRANSACTION}{TAKEN}{QUIT}", login()),
     ]);
     let stored = Queue::new();
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let relay = start(&upstream, &stored);
     assert_eq!(deferred(&stored).await.as_secs(), 60);
     assert!(relay.lane().pause.is_none());
@@ -242,7 +242,7 @@ async fn a_connection_lost_within_a_transaction_counts_as_an_attempt() {
             format!("{}{TRANSACTION}{TAKEN}{QUIT}", login()),
         ]);
         let stored = Queue::new();
-        stored.entry(Mail::default()).await;
+        stored.put(Mail::default()).await;
         let relay = start(&upstream, &stored);
         assert_eq!(deferred(&stored).await.as_secs(), 60);
         assert!(relay.queue.relay_pause().is_none() && relay.lane().pause.is_none());
@@ -259,8 +259,8 @@ async fn a_refused_login_pauses_the_lane_and_costs_no_attempt() {
         format!("{}{TRANSACTION}{TAKEN}{TRANSACTION}{TAKEN}{QUIT}", login()),
     ]);
     let stored = Queue::new();
-    stored.entry(Mail::default()).await;
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let relay = start(&upstream, &stored);
     let pause = relay.lane_pause().await;
     assert!(pause.cause.reason.starts_with("535 5.7.3 Authentication unsuccessful"));
@@ -282,7 +282,7 @@ async fn a_smarthost_that_turns_all_away_pauses_the_relay_longer_each_time() {
         &format!("{}{TRANSACTION}{TAKEN}{QUIT}", login()),
     ]);
     let stored = Queue::new();
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let relay = start(&upstream, &stored);
     let pause = relay.relay_pause().await;
     assert!(pause.cause.reason.starts_with("421 4.3.2 Service not available"));
@@ -309,7 +309,7 @@ async fn trouble_with_a_step_of_the_way_in_names_its_cure() {
     ] {
         let upstream = Upstream::start(&[script]);
         let stored = Queue::new();
-        stored.entry(Mail::default()).await;
+        stored.put(Mail::default()).await;
         let relay = start(&upstream, &stored);
         let pause = relay.relay_pause().await;
         let advice = pause.cause.advice.unwrap_or_default();
@@ -327,8 +327,8 @@ async fn a_probe_that_breaks_off_does_not_end_the_pause() {
         format!("{}{TRANSACTION}DATA\n{blocked}{QUIT}", login()),
     ]);
     let stored = Queue::new();
-    stored.entry(Mail::default()).await;
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let relay = start(&upstream, &stored);
     relay.lane_pause().await;
     until("no connection", async || (relay.lane().in_flight == 0).then_some(())).await;
@@ -355,13 +355,13 @@ async fn a_blocked_mailbox_pauses_while_a_refused_sender_fails() {
         login()
     )]);
     let stored = Queue::new();
-    stored.entry(Mail { from: "", ..Mail::default() }).await;
+    stored.put(Mail { from: "", ..Mail::default() }).await;
     let relay = start(&upstream, &stored);
     let failed = history(&stored, 1).await;
     assert_eq!(told(&failed), [("a@example.net", "failed", 1)]);
     assert!(failed[0].reply.starts_with("554 5.2.252 SendAsDenied"), "{}", failed[0].reply);
     assert!(relay.lane().pause.is_none());
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let pause = relay.lane_pause().await;
     assert!(pause.retry > Duration::from_secs(29 * 60), "{:?}", pause.retry);
     assert_eq!(queued(&stored).await, (1, 0));
@@ -375,7 +375,7 @@ async fn a_message_with_a_damaged_body_is_set_aside_and_the_next_goes() {
     let body = b"0123456789abcde\r\n".repeat(20_000);
     let damaged = stored.entry(Mail { body: &body, ..Mail::default() }).await;
     std::fs::write(stored.body_file(&damaged), &body[..100_000]).expect("a shorter file");
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let relay = start(&upstream, &stored);
     history(&stored, 1).await;
     assert_eq!(queued(&stored).await, (1, 1));
@@ -402,7 +402,7 @@ S: 550 5.1.1 nobody wants it
 ";
     let upstream = Upstream::start(&[format!("{}{mail}{refused}{notice}{QUIT}", login())]);
     let stored = Queue::new();
-    stored.entry(Mail::default()).await;
+    stored.put(Mail::default()).await;
     let relay = start(&upstream, &stored);
     // The notice fails too, and nobody is told of that: there is no loop.
     let history = history(&stored, 3).await;

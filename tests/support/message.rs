@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use o365_relay::{
     clock::Clock,
+    mail::queue_id::QueueId,
     smtp::{
         envelope::{Envelope, MailParameters, RcptParameters, Recipient},
         path::{ForwardPath, ReversePath},
@@ -68,7 +69,8 @@ impl Queue {
         Self { store: store.expect("a store"), directory }
     }
 
-    pub async fn entry(&self, mail: Mail<'_>) -> Entry {
+    /// Puts a message into the queue; a running relay may have sent it before this returns.
+    pub async fn put(&self, mail: Mail<'_>) -> QueueId {
         let mut draft = self.store.draft();
         for chunk in mail.body.chunks(10_000) {
             draft.append(chunk).await.expect("room");
@@ -85,9 +87,14 @@ impl Queue {
             hello: "printer".into(),
             message_id: "<1@x>".into(),
         };
-        let receipt = self.store.accept(draft, arrival).await.expect("a receipt");
+        self.store.accept(draft, arrival).await.expect("a receipt").id()
+    }
+
+    /// The same, as the queue hands it to delivery; for queues without a relay.
+    pub async fn entry(&self, mail: Mail<'_>) -> Entry {
+        let id = self.put(mail).await;
         let due = self.store.due(MAILBOX, 100).await.expect("a page");
-        due.into_iter().find(|entry| entry.id == receipt.id()).expect("the entry")
+        due.into_iter().find(|entry| entry.id == id).expect("the entry")
     }
 
     pub fn body_file(&self, entry: &Entry) -> PathBuf {
