@@ -95,7 +95,8 @@ impl From<StoreError> for Failure {
             _ if error.is_busy() || error.is_full() => TRY_LATER,
             _ => UNAVAILABLE,
         };
-        Self { code, message: error.to_string() }
+        let cure = if error.is_busy() { "; somebody else is writing, try again" } else { "" };
+        Self { code, message: format!("{error}{cure}") }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
 /// the daemon is never kept from its work for long by many small changes.
 const GIVE_WAY: Duration = Duration::from_millis(120);
 
-/// Most messages in one transaction: about as much as the daemon's own.
-const MOST: usize = 256;
+/// Most messages in one transaction, which takes some ten milliseconds then.
+const MOST: usize = 1000;
 
 /// A change of a queued message.
 #[derive(Debug, Clone, PartialEq, Eq)]
