@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`schedule`] | when the next attempt is; pure |
 //! | [`pace`] | how fast messages may follow each other; pure |
+//! | [`quota`] | recipients in a rolling day; pure |
 //! | [`pause`] | when a gate is closed, and the one probe that opens it; pure |
 //! | `lane` | one lane's loop: takes what is due, hands it to delivery |
 //! | `notice` | who hears of a failure or a delay, and what |
+//! | `consequence` | what a verdict means for a recipient, a sender, a lane |
 //! | `attempt` | one message's attempt, from the body to the settlement |
 //! | `judged` | what an attempt comes to for one recipient |
 //! | [`runner`] | starts the lanes and tells how they are |
@@ -14,13 +16,16 @@
 use std::{num::NonZeroU32, time::Duration};
 
 mod attempt;
+mod consequence;
 mod judged;
 mod lane;
 mod notice;
 pub mod pace;
 pub mod pause;
+pub mod quota;
 pub mod runner;
 pub mod schedule;
+mod shared;
 
 use crate::{
     smtp::path::{Address, ReversePath},
@@ -69,6 +74,8 @@ pub struct LaneConfig {
     pub max_connections: usize,
     /// How fast messages may follow each other.
     pub pace: Pace,
+    /// Recipients in a rolling day; `None` for any number.
+    pub recipients_per_day: Option<u64>,
 }
 
 /// How fast messages may follow each other in a lane.

@@ -18,9 +18,10 @@
 //! No SQL type leaves this folder: another engine must fit behind the same interface.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -155,10 +156,17 @@ struct State {
     /// Messages queued, as of the last commit.
     queued: AtomicU64,
     poisoned: AtomicBool,
-    /// Goes up with each commit that may give the queue runner something to do.
-    arrivals: watch::Sender<u64>,
+    /// For each lane that was asked for: goes up with each commit that may give it something to
+    /// do. Lanes do not wake each other.
+    arrivals: Mutex<HashMap<String, watch::Sender<u64>>>,
     /// Goes up when a commit of somebody else has been noticed.
     amendments: watch::Sender<u64>,
+}
+
+impl State {
+    fn arrivals(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<u64>>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Works waiting for the committer at most; more make their senders wait.
@@ -185,7 +193,7 @@ impl Store {
         let state = Arc::new(State {
             queued: AtomicU64::new(read::count(&database)?),
             poisoned: AtomicBool::new(false),
-            arrivals: watch::Sender::new(0),
+            arrivals: Mutex::default(),
             amendments: watch::Sender::new(0),
         });
         let (inbox, works) = mpsc::channel(INBOX);
@@ -257,6 +265,29 @@ impl Store {
     pub async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
         let now = self.shared.clock.now();
         self.submit(|answer| Work::Settle { settlement, now, answer }).await
+    }
+
+    /// Puts messages off until `until`, without counting an attempt.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn postpone(&self, ids: Vec<QueueId>, until: UnixMillis) -> Result<(), StoreError> {
+        self.submit(|answer| Work::Postpone { ids, until, answer }).await
+    }
+
+    /// Recipients relayed through a lane since `since`, as (start of a step, how many), oldest
+    /// first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn relayed_since(
+        &self,
+        lane: &str,
+        since: UnixMillis,
+        step: Duration,
+    ) -> Result<Vec<(UnixMillis, u64)>, StoreError> {
+        let lane = lane.to_owned();
+        self.read(move |database| read::relayed_since(database, &lane, since, step)).await
     }
 
     /// Sets a message aside with a reason, for an operator to look at. The reason goes on record
@@ -348,10 +379,10 @@ impl Store {
             .map_err(|_| StoreError::Closed)?
     }
 
-    /// A watch that changes when messages may have become due.
+    /// A watch that changes when messages of a lane may have become due.
     #[must_use]
-    pub fn arrivals(&self) -> watch::Receiver<u64> {
-        self.shared.state.arrivals.subscribe()
+    pub fn arrivals(&self, lane: &str) -> watch::Receiver<u64> {
+        self.shared.state.arrivals().entry(lane.to_owned()).or_default().subscribe()
     }
 
     /// A watch that changes when somebody else has changed what is queued.

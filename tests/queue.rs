@@ -6,7 +6,7 @@ use o365_relay::{
     clock::Clock,
     delivery::smarthost::Smarthost,
     drain::Drain,
-    queue::{Config, LaneConfig, NoticeConfig, OnUncertain, Pace, runner},
+    queue::{Config, LaneConfig, NoticeConfig, OnUncertain, Pace, pause::PauseSnapshot, runner},
     store::Settled,
     token::TokenHandle,
 };
@@ -36,7 +36,12 @@ fn start(upstream: &Upstream, stored: &Queue) -> Running {
 fn start_with(upstream: &Upstream, stored: &Queue, max_messages_per_connection: u32) -> Running {
     let mut delivery = config(upstream.port, upstream.tls());
     delivery.max_messages_per_connection = max_messages_per_connection;
-    let lane = LaneConfig { mailbox: MAILBOX.into(), max_connections: 1, pace: Pace::Unlimited };
+    let lane = LaneConfig {
+        mailbox: MAILBOX.into(),
+        max_connections: 1,
+        pace: Pace::Unlimited,
+        recipients_per_day: None,
+    };
     let config = Config {
         lanes: vec![lane],
         give_up_after: Duration::from_secs(86_400),
@@ -64,11 +69,11 @@ impl Running {
         self.queue.lanes().remove(0)
     }
 
-    async fn lane_pause(&self) -> runner::PauseSnapshot {
+    async fn lane_pause(&self) -> PauseSnapshot {
         until("a pause of the lane", async || self.lane().pause).await
     }
 
-    async fn relay_pause(&self) -> runner::PauseSnapshot {
+    async fn relay_pause(&self) -> PauseSnapshot {
         until("a pause of the relay", async || self.queue.relay_pause()).await
     }
 

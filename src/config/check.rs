@@ -301,6 +301,10 @@ fn build_queue(settings: &Settings) -> Option<queue::Config> {
     let lane = LaneConfig {
         mailbox: settings.get(&office365::MAILBOX)?,
         max_connections: settings.get(&office365::MAX_CONNECTIONS)?,
+        recipients_per_day: match pace {
+            Pace::PerMinute(_) => Some(settings.get(&office365::RECIPIENTS_PER_DAY)?),
+            Pace::Unlimited => None,
+        },
         pace,
     };
     Some(queue::Config {

@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::{Clock, UnixMillis},
-    queue::{
-        pause::Cause,
-        runner::{PauseSnapshot, Queue},
-    },
+    queue::{pause::Cause, pause::PauseSnapshot, runner::Queue},
     store::{LaneSummary, Settled, Store, StoreError},
     token::TokenHandle,
 };
@@ -114,8 +111,25 @@ pub struct LaneStatus {
     pub in_flight: usize,
     /// Connections waiting for the next message.
     pub idle_connections: usize,
+    /// Connections that it uses at most now.
+    pub connection_limit: usize,
+    /// Recipients of the last day.
+    pub recipients_today: u64,
+    /// How many it may have; `null` for any number.
+    pub recipients_per_day: Option<u64>,
     /// Why it stands still, if it does.
     pub pause: Option<PauseStatus>,
+    /// Senders whose mail waits, because the mailbox may not send as them.
+    pub held_senders: Vec<HeldSender>,
+}
+
+/// A sender whose mail waits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldSender {
+    /// The reverse-path.
+    pub sender: String,
+    /// Why, and until when.
+    pub pause: PauseStatus,
 }
 
 /// A pause.
@@ -238,7 +252,15 @@ fn lane_status(
         oldest_seconds: queued.map(|queued| now.since(queued.oldest).as_secs()),
         in_flight: lane.in_flight,
         idle_connections: lane.idle_connections,
+        connection_limit: lane.connection_limit,
+        recipients_today: lane.recipients_today,
+        recipients_per_day: lane.recipients_per_day,
         pause: lane.pause.map(pause_status),
+        held_senders: lane
+            .held_senders
+            .into_iter()
+            .map(|(sender, pause)| HeldSender { sender, pause: pause_status(pause) })
+            .collect(),
     }
 }
 

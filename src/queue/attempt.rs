@@ -1,28 +1,32 @@
 //! One message's attempt: body, connection, transaction, judgement, settlement. What became of
 //! the recipients is committed before anything else happens.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     OnUncertain,
+    consequence::{Consequences, Hurt, is_for_the_rest},
     judged::Judged,
-    lane::LaneState,
     notice::Occasion,
     pause::Cause,
-    runner::Context,
-    schedule::{self, Next},
+    shared::{Context, LaneState},
 };
 use crate::{
     delivery::{
-        Config,
-        judge::{Judgement, judge},
+        judge::judge,
         smarthost::{Connection, Verdict},
         trouble::{Stage, Trouble},
     },
     mail::queue_id::QueueId,
-    office365::replies::{Names, PauseRule, Row, Scope},
+    office365::replies::{PauseRule, Scope},
     store::{Body, Entry, Outcome, PendingRecipient, Settlement, StoreError},
     telemetry::events::RecipientAttempted,
     token::AccessToken,
@@ -42,6 +46,8 @@ pub(super) struct Finished {
     pub id: QueueId,
     /// A connection for the next message.
     pub connection: Option<Connection>,
+    /// Recipients that upstream did not take the message for.
+    pub not_relayed: u64,
 }
 
 /// Attempts one message, over `connection` if there is one, and settles what there is to settle.
@@ -52,7 +58,13 @@ pub(super) async fn run(
     connection: Option<Connection>,
 ) -> Finished {
     let id = entry.id;
-    let attempt = Attempt { context: &context, lane: &lane, entry: &entry, begun: Instant::now() };
+    let attempt = Attempt {
+        context: &context,
+        lane: &lane,
+        entry: &entry,
+        begun: Instant::now(),
+        relayed: AtomicU64::new(0),
+    };
     let connection = match attempt.make(connection).await {
         Some(connection) if connection.is_reusable() => Some(connection),
         Some(connection) => {
@@ -62,7 +74,9 @@ pub(super) async fn run(
         }
         None => None,
     };
-    Finished { id, connection }
+    let recipients = entry.recipients.len() as u64;
+    let not_relayed = recipients.saturating_sub(attempt.relayed.load(Ordering::Relaxed));
+    Finished { id, connection, not_relayed }
 }
 
 struct Attempt<'a> {
@@ -70,6 +84,7 @@ struct Attempt<'a> {
     lane: &'a LaneState,
     entry: &'a Entry,
     begun: Instant,
+    relayed: AtomicU64,
 }
 
 impl Attempt<'_> {
@@ -137,13 +152,14 @@ impl Attempt<'_> {
 
     fn pause_for_store(&self, error: &StoreError) {
         let cause = Cause { reason: error.to_string(), advice: None };
+        self.withdraw_probes();
         self.lane.gate.close(cause, PauseRule::NETWORK);
-        self.context.gate.withdraw_probe();
     }
 
     fn withdraw_probes(&self) {
         self.context.gate.withdraw_probe();
         self.lane.gate.withdraw_probe();
+        self.lane.senders.withdraw_probe(self.entry.reverse_path.as_str());
     }
 
     /// Connects and logs in; trouble closes a gate and costs the message nothing.
@@ -197,7 +213,9 @@ impl Attempt<'_> {
         };
         let row = judgement.and_then(|judgement| judgement.row);
         let pause = judgement.map_or(PauseRule::NETWORK, |judgement| judgement.pause);
-        let cause = Cause { reason: trouble.to_string(), advice: self.advice(row, trouble) };
+        let cause =
+            Cause { reason: trouble.to_string(), advice: self.consequences().advice(row, trouble) };
+        self.lane.senders.withdraw_probe(self.entry.reverse_path.as_str());
         if judgement.is_some_and(|judgement| judgement.scope == Scope::Lane) {
             self.context.gate.open(); // the smarthost itself was reached
             self.lane.gate.close(cause, pause);
@@ -205,40 +223,6 @@ impl Attempt<'_> {
             self.lane.gate.withdraw_probe();
             self.context.gate.close(cause, pause);
         }
-    }
-
-    fn advice(&self, row: Option<&'static Row>, trouble: &Trouble) -> Option<String> {
-        if let Some(row) = row {
-            return Some(self.cure(row));
-        }
-        let Config { host, port, ehlo_name, .. } = self.context.smarthost.config();
-        let refused = matches!(trouble, Trouble::Refused { .. });
-        match trouble.stage() {
-            Stage::Connect => Some(format!(
-                "check that this host can look up {host} and reach port {port} there (DNS, firewall)"
-            )),
-            Stage::Ehlo if refused => Some(format!(
-                "set office365.ehlo_name to a host name with a domain; it is {ehlo_name} now"
-            )),
-            Stage::StartTls => Some(elsewhere(host, *port)),
-            Stage::Greeting | Stage::Ehlo if !refused => Some(elsewhere(host, *port)),
-            _ => None,
-        }
-    }
-
-    /// What is wrong and the next step, with the names at hand filled in.
-    fn cure(&self, row: &'static Row) -> String {
-        let token = self.context.token.snapshot().token;
-        let object_id = token.as_ref().and_then(|token| token.object_id());
-        let names = Names {
-            mailbox: &self.lane.config.mailbox,
-            sender: match self.entry.reverse_path.as_str() {
-                "" => &self.lane.config.mailbox,
-                sender => sender,
-            },
-            object_id: object_id.as_deref(),
-        };
-        format!("{}: {}", names.fill(row.meaning), names.fill(row.cure))
     }
 
     /// The connection broke before the final dot: nothing was relayed.
@@ -251,7 +235,10 @@ impl Attempt<'_> {
                 // about a pause: the next message is the probe.
                 self.withdraw_probes();
                 let verdicts = self.entry.recipients.iter().map(|recipient| {
-                    (recipient.position, self.deferred(recipient, trouble.to_string(), None))
+                    (
+                        recipient.position,
+                        self.consequences().deferred(recipient, trouble.to_string(), None),
+                    )
                 });
                 self.settle(verdicts.collect(), false).await;
             }
@@ -263,28 +250,58 @@ impl Attempt<'_> {
         if let Some(cause) = self.is_to_be_held(&verdicts) {
             return self.set_aside(cause).await;
         }
+        let consequences = self.consequences();
         let mut outcomes = Vec::new();
-        let mut lane_cause = None;
+        let mut hurt = None;
         let progressed = verdicts.iter().any(|(_, verdict)| !is_for_the_rest(verdict));
         for (position, verdict) in verdicts {
             let Some(recipient) = self.recipient(position) else { continue };
-            match self.outcome(recipient, verdict, progressed) {
-                Ok(outcome) => outcomes.push((position, outcome)),
-                Err(pause) => lane_cause = Some(pause),
+            match consequences.of(recipient, verdict, progressed) {
+                (Some(judged), more) => {
+                    outcomes.push((position, judged));
+                    hurt = hurt.or(more);
+                }
+                (None, more) => hurt = more.or(hurt),
             }
         }
-        if !matches!(lane_cause, Some((Scope::Relay, ..))) {
+        self.set_gates(hurt);
+        self.settle(outcomes, upstream_reports).await;
+    }
+
+    /// What the verdicts mean for the relay, the lane and the sender: whoever is not hurt has
+    /// been passed, which ends its pause.
+    fn set_gates(&self, hurt: Option<Hurt>) {
+        let sender = self.entry.reverse_path.as_str();
+        let Some(Hurt { scope, cause, rule, too_many_connections }) = hurt else {
             self.context.gate.open();
+            self.lane.gate.open();
+            self.lane.senders.open(sender);
+            return;
+        };
+        if too_many_connections {
+            self.lane.connections.lower();
         }
-        match lane_cause {
-            None => self.lane.gate.open(),
-            Some((Scope::Relay, cause, rule)) => {
+        match scope {
+            Scope::Relay => {
                 self.lane.gate.withdraw_probe();
+                self.lane.senders.withdraw_probe(sender);
                 self.context.gate.close(cause, rule);
             }
-            Some((_, cause, rule)) => self.lane.gate.close(cause, rule),
+            Scope::Sender => {
+                self.context.gate.open();
+                self.lane.gate.open();
+                self.lane.senders.close(sender, cause, rule);
+            }
+            _ => {
+                self.context.gate.open();
+                self.lane.senders.withdraw_probe(sender);
+                self.lane.gate.close(cause, rule);
+            }
         }
-        self.settle(outcomes, upstream_reports).await;
+    }
+
+    fn consequences(&self) -> Consequences<'_> {
+        Consequences { context: self.context, lane: self.lane, entry: self.entry }
     }
 
     /// With `on_uncertain = "hold"`, the reason to set the message aside. Either all accepted
@@ -303,71 +320,6 @@ impl Attempt<'_> {
 
     fn recipient(&self, position: u32) -> Option<&PendingRecipient> {
         self.entry.recipients.iter().find(|recipient| recipient.position == position)
-    }
-
-    /// What a verdict means for a recipient, or the pause that it means instead.
-    fn outcome(
-        &self,
-        recipient: &PendingRecipient,
-        verdict: Verdict,
-        progressed: bool,
-    ) -> Result<Judged, (Scope, Cause, PauseRule)> {
-        let (stage, reply) = match verdict {
-            Verdict::Relayed(reply) => {
-                let status = reply.enhanced();
-                let outcome = Outcome::Relayed { reply: reply.to_string() };
-                return Ok(Judged { outcome, status, from_upstream: true, advice: None });
-            }
-            Verdict::Uncertain(cause) => {
-                let reply = format!(
-                    "{cause} (after the final dot; upstream may have the message, so it can come twice)"
-                );
-                return Ok(self.deferred(recipient, reply, None));
-            }
-            Verdict::Refused(stage, reply) => (stage, reply),
-        };
-        let Judgement { scope, pause, row } = judge(stage, &reply);
-        let advice = row.map(|row| self.cure(row));
-        let status = reply.enhanced();
-        let reply = Trouble::Refused { stage, reply }.to_string();
-        let judged = |outcome, advice| Judged { outcome, status, from_upstream: true, advice };
-        match scope {
-            Scope::Relay | Scope::Lane => Err((scope, Cause { reason: reply, advice }, pause)),
-            scope if scope.fails() => Ok(judged(Outcome::Failed { reply }, advice)),
-            // The others have been dealt with, so this one's turn comes at once.
-            Scope::Rest if progressed => {
-                let next_attempt = self.context.clock.now();
-                Ok(judged(Outcome::Deferred { reply, next_attempt }, advice))
-            }
-            _ => {
-                let deferred = self.deferred(recipient, reply, advice);
-                Ok(Judged { status, from_upstream: true, ..deferred })
-            }
-        }
-    }
-
-    fn deferred(
-        &self,
-        recipient: &PendingRecipient,
-        reply: String,
-        advice: Option<String>,
-    ) -> Judged {
-        let next = schedule::after_attempt(
-            recipient.attempts + 1,
-            self.entry.arrival,
-            self.context.clock.now(),
-            self.context.give_up_after,
-            fastrand::f64(),
-        );
-        let outcome = match next {
-            Next::At(next_attempt) => Outcome::Deferred { reply, next_attempt },
-            Next::GiveUp => {
-                let reply =
-                    format!("gave up after {} attempts; last: {reply}", recipient.attempts + 1);
-                Outcome::Failed { reply }
-            }
-        };
-        Judged { outcome, status: None, from_upstream: false, advice }
     }
 
     /// Records the outcomes, however long that takes: upstream has spoken, and forgetting it
@@ -401,6 +353,10 @@ impl Attempt<'_> {
                 }
             }
         }
+        let relayed =
+            |(_, judged): &&(u32, Judged)| matches!(judged.outcome, Outcome::Relayed { .. });
+        let relayed = judged.iter().filter(relayed).count() as u64;
+        self.relayed.fetch_add(relayed, Ordering::Relaxed);
         for (position, judged) in &judged {
             if let Some(recipient) = self.recipient(*position) {
                 self.tell(recipient, judged);
@@ -434,22 +390,10 @@ impl Attempt<'_> {
     }
 }
 
-fn elsewhere(host: &str, port: u16) -> String {
-    format!(
-        "check office365.smtp_host and office365.smtp_port (587): what answers at {host}:{port} \
-         does not behave as Exchange Online; a firewall or a proxy may stand between"
-    )
-}
-
 /// Whether upstream answered MAIL by closing the connection: on an idle one its timeout may have
 /// come first, which is nobody's fault.
 fn hung_up(verdicts: &[(u32, Verdict)]) -> bool {
     verdicts.iter().all(|(_, verdict)| {
         matches!(verdict, Verdict::Refused(Stage::Mail, reply) if reply.code().value() == 421)
     })
-}
-
-/// Whether upstream only wants this recipient in another transaction.
-fn is_for_the_rest(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Refused(stage, reply) if judge(*stage, reply).scope == Scope::Rest)
 }

@@ -3,118 +3,40 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use super::{
-    LaneConfig,
     attempt::{self, Finished},
     pace::Bucket,
-    pause::{Cause, Gate, Passage, Pause},
-    runner::Context,
+    pause::Passage,
+    quota::{self, Quota},
+    shared::{Closed, Context, LaneState, pass},
 };
 use crate::{
-    clock::{Clock, UnixMillis},
+    clock::UnixMillis,
     delivery::smarthost::Connection,
     drain::Drain,
     mail::queue_id::QueueId,
-    office365::replies::PauseRule,
     store::{Entry, StoreError},
-    telemetry::events::{Paused, Resumed},
     token::TokenHandle,
 };
 
 /// Messages read from the store at a time.
 const PAGE: usize = 64;
 
+/// How long messages of a held sender wait for the end of a probe.
+const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// After the store could not be read.
 const STORE_RETRY: Duration = Duration::from_secs(5);
-
-/// A gate that several tasks look at, and its log lines.
-#[derive(Debug)]
-pub(super) struct SharedGate {
-    name: String,
-    gate: Mutex<Gate>,
-    changed: Notify,
-    clock: Clock,
-}
-
-impl SharedGate {
-    pub fn new(name: impl Into<String>, clock: Clock) -> Self {
-        Self { name: name.into(), gate: Mutex::default(), changed: Notify::new(), clock }
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn close(&self, cause: Cause, rule: PauseRule) {
-        let told = cause.clone();
-        let news = self.gate().close(cause, rule, Instant::now(), self.clock.now());
-        if let Some(retry) = news {
-            let Cause { reason, advice } = &told;
-            let advice = advice.as_deref();
-            Paused { lane: &self.name, reason, advice, retry }.emit();
-        } else {
-            tracing::debug!(lane = self.name, reason = told.reason, "delivery still paused");
-        }
-        self.changed.notify_waiters();
-    }
-
-    pub fn open(&self) {
-        let lasted = self.gate().open(self.clock.now());
-        if let Some(lasted) = lasted {
-            Resumed { lane: &self.name, lasted }.emit();
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// A probe that came to no result must not keep the gate closed for ever.
-    pub fn withdraw_probe(&self) {
-        self.gate().withdraw_probe();
-        self.changed.notify_waiters();
-    }
-
-    pub fn pause(&self) -> Option<Pause> {
-        self.gate().pause().cloned()
-    }
-}
-
-/// Whether a message may pass both gates now. A probe begins only if both let it through: one
-/// that was taken back at once would wake every lane that waits at the gate, the caller's too.
-fn pass(relay: &SharedGate, lane: &SharedGate) -> Result<(), Wait> {
-    let (mut relay, mut lane) = (relay.gate(), lane.gate());
-    let now = Instant::now();
-    for passage in [relay.look(now), lane.look(now)] {
-        match passage {
-            Passage::Open | Passage::Probe => {}
-            Passage::Closed(until) => return Err(Wait::until(until)),
-            Passage::Probing => return Err(Wait::default()),
-        }
-    }
-    relay.passage(now);
-    lane.passage(now);
-    Ok(())
-}
-
-/// What the rest of the relay may see of a lane.
-#[derive(Debug)]
-pub(super) struct LaneState {
-    pub config: LaneConfig,
-    pub gate: SharedGate,
-    pub in_flight: AtomicUsize,
-    pub idle_connections: AtomicUsize,
-}
 
 pub(super) struct Lane {
     context: Arc<Context>,
@@ -123,6 +45,8 @@ pub(super) struct Lane {
     arrivals: watch::Receiver<u64>,
     amendments: watch::Receiver<u64>,
     bucket: Bucket,
+    /// Loaded from the history before the first message; `None` without a limit.
+    quota: Option<Quota>,
     ready: VecDeque<Entry>,
     /// In `ready` or under way; in memory only, so a crash frees them.
     leased: HashSet<QueueId>,
@@ -149,13 +73,20 @@ impl Wait {
     }
 }
 
+impl From<Closed> for Wait {
+    fn from(closed: Closed) -> Self {
+        Self { until: closed.until, ..Self::default() }
+    }
+}
+
 impl Lane {
     pub fn new(context: Arc<Context>, state: Arc<LaneState>) -> Self {
         Self {
             token: context.token.clone(),
-            arrivals: context.store.arrivals(),
+            arrivals: context.store.arrivals(&state.config.mailbox),
             amendments: context.store.amendments(),
             bucket: Bucket::new(state.config.pace, Instant::now()),
+            quota: None,
             context,
             state,
             ready: VecDeque::new(),
@@ -167,6 +98,7 @@ impl Lane {
 
     pub async fn run(mut self, drain: Drain) {
         let (context, state) = (Arc::clone(&self.context), Arc::clone(&self.state));
+        self.load_quota(&drain).await;
         while !drain.is_signaled() {
             // Made before the look, so that a change during it is not missed.
             let relay_changed = context.gate.changed.notified();
@@ -191,6 +123,31 @@ impl Lane {
         self.drain().await;
     }
 
+    /// The count of the last day. Without it nothing is sent: guessing low would get the mailbox
+    /// refused.
+    async fn load_quota(&mut self, drain: &Drain) {
+        let Some(limit) = self.state.config.recipients_per_day else { return };
+        while !drain.is_signaled() {
+            let since = self.context.clock.now();
+            let since = UnixMillis(
+                since
+                    .0
+                    .saturating_sub(i64::try_from(quota::WINDOW.as_millis()).unwrap_or(i64::MAX)),
+            );
+            let lane = &self.state.config.mailbox;
+            match self.context.store.relayed_since(lane, since, quota::STEP).await {
+                Ok(history) => {
+                    self.quota = Some(Quota::new(limit, history));
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, lane, "history not readable, trying again");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
+        }
+    }
+
     /// Attempts under way come to their end; idle connections are closed politely.
     async fn drain(mut self) {
         while let Some(done) = self.attempts.join_next().await {
@@ -207,7 +164,7 @@ impl Lane {
     async fn dispatch_all(&mut self) -> Wait {
         loop {
             self.close_idle();
-            if self.attempts.len() >= self.state.config.max_connections
+            if self.attempts.len() >= self.state.connections.now()
                 || self.context.store.is_poisoned()
             {
                 return Wait::default();
@@ -217,10 +174,41 @@ impl Lane {
             {
                 return wait;
             }
+            if self.next_sender_is_held().await {
+                continue;
+            }
             if let Err(wait) = self.dispatch() {
                 return wait;
             }
         }
+    }
+
+    /// If the next message's sender is held, moves all of that sender's messages at hand to the
+    /// end of the hold, so that they stand in nobody's way. A probe goes ahead.
+    async fn next_sender_is_held(&mut self) -> bool {
+        let Some(sender) = self.ready.front().map(|entry| entry.reverse_path.to_string()) else {
+            return false;
+        };
+        let wait = match self.state.senders.passage(&sender) {
+            Passage::Open | Passage::Probe => return false,
+            Passage::Closed(until) => until.saturating_duration_since(Instant::now()),
+            Passage::Probing => PROBE_PATIENCE,
+        };
+        let held: Vec<_> = self
+            .ready
+            .iter()
+            .filter(|entry| entry.reverse_path.as_str().eq_ignore_ascii_case(&sender))
+            .map(|entry| entry.id)
+            .collect();
+        let until = self.context.clock.now() + wait;
+        if let Err(error) = self.context.store.postpone(held.clone(), until).await {
+            tracing::error!(%error, sender, "messages of a held sender not put off");
+        }
+        self.ready.retain(|entry| !held.contains(&entry.id));
+        for id in &held {
+            self.leased.remove(id);
+        }
+        true
     }
 
     /// A queue command has changed something: what waits here may be held, gone or not the next
@@ -267,12 +255,18 @@ impl Lane {
     fn dispatch(&mut self) -> Result<(), Wait> {
         let token = self.token.snapshot();
         if self.idle.is_empty() && token.usable(self.context.clock.now()).is_none() {
-            return Err(Wait { token: true, ..Wait::default() });
+            return Err(self.not_now(Wait { token: true, ..Wait::default() }));
         }
-        self.bucket.take(Instant::now()).map_err(Wait::until)?;
-        if let Err(wait) = pass(&self.context.gate, &self.state.gate) {
+        let recipients = self.ready.front().map_or(0, |entry| entry.recipients.len() as u64);
+        self.bucket.take(Instant::now()).map_err(|later| self.not_now(Wait::until(later)))?;
+        if let Err(wait) = self.take_quota(recipients) {
             self.bucket.give_back();
-            return Err(wait);
+            return Err(self.not_now(wait));
+        }
+        if let Err(closed) = pass(&self.context.gate, &self.state.gate) {
+            self.bucket.give_back();
+            self.give_quota_back(recipients);
+            return Err(self.not_now(closed.into()));
         }
         if let Some(entry) = self.ready.pop_front() {
             let connection = self.idle.pop().map(|idle| idle.connection);
@@ -283,10 +277,36 @@ impl Lane {
         Ok(())
     }
 
+    /// The next message does not go now: if it was to be its sender's probe, another may be.
+    fn not_now(&self, wait: Wait) -> Wait {
+        if let Some(entry) = self.ready.front() {
+            self.state.senders.withdraw_probe(entry.reverse_path.as_str());
+        }
+        wait
+    }
+
+    fn take_quota(&mut self, recipients: u64) -> Result<(), Wait> {
+        let Some(quota) = &mut self.quota else { return Ok(()) };
+        let now = self.context.clock.now();
+        let taken = quota.take(recipients, now);
+        self.state.recipients_today.store(quota.used(now), Ordering::Relaxed);
+        taken.map_err(|later| {
+            tracing::debug!(lane = self.state.config.mailbox, "recipients of the day used up");
+            Wait::until(Instant::now() + later.since(now))
+        })
+    }
+
+    fn give_quota_back(&mut self, recipients: u64) {
+        if let Some(quota) = &mut self.quota {
+            quota.give_back(recipients);
+        }
+    }
+
     fn finished(&mut self, done: Result<Finished, tokio::task::JoinError>) {
         match done {
             Ok(finished) => {
                 self.leased.remove(&finished.id);
+                self.give_quota_back(finished.not_relayed);
                 if let Some(connection) = finished.connection {
                     let closes = Instant::now() + self.context.smarthost.config().idle_close;
                     self.idle.push(Idle { connection, closes });
@@ -320,51 +340,5 @@ impl Lane {
     fn publish(&self) {
         self.state.in_flight.store(self.attempts.len(), Ordering::Relaxed);
         self.state.idle_connections.store(self.idle.len(), Ordering::Relaxed);
-    }
-}
-
-/// What `status` shows of a pause.
-#[derive(Debug, Clone)]
-pub struct PauseSnapshot {
-    /// Why.
-    pub cause: Cause,
-    /// Since when.
-    pub since: UnixMillis,
-    /// How long until the next probe.
-    pub retry: Duration,
-}
-
-impl From<Pause> for PauseSnapshot {
-    fn from(pause: Pause) -> Self {
-        let retry = pause.until.saturating_duration_since(Instant::now());
-        Self { cause: pause.cause, since: pause.since, retry }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn closed(name: &str, rule: PauseRule) -> SharedGate {
-        let gate = SharedGate::new(name, Clock::at(UnixMillis(0)));
-        gate.close(Cause { reason: "no".into(), advice: None }, rule);
-        gate
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_that_one_gate_stops_wakes_nobody_at_the_other() {
-        let (relay, lane) = (closed("all", PauseRule::NETWORK), closed("lane", PauseRule::LOGIN));
-        let turns = [(&relay, &lane), (&lane, &relay)];
-        tokio::time::advance(PauseRule::NETWORK.first).await;
-        for (first, second) in turns {
-            let (at_relay, at_lane) = (relay.changed.notified(), lane.changed.notified());
-            tokio::pin!(at_relay, at_lane);
-            assert!(!at_relay.as_mut().enable() && !at_lane.as_mut().enable());
-            assert!(pass(first, second).is_err_and(|wait| wait.until.is_some()));
-            assert!(!at_relay.as_mut().enable() && !at_lane.as_mut().enable());
-        }
-        tokio::time::advance(PauseRule::LOGIN.first).await;
-        assert!(pass(&relay, &lane).is_ok());
-        assert!(pass(&relay, &lane).is_err_and(|wait| wait.until.is_none()), "one probe at a time");
     }
 }

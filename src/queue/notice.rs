@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use super::{NoticeConfig, judged::Judged, lane::LaneState, runner::Context};
+use super::{
+    NoticeConfig,
+    judged::Judged,
+    shared::{Context, LaneState},
+};
 use crate::{
     mail::notice::{Action, Notice, Reported, Returned, header_section},
     smtp::{

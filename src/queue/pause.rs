@@ -113,6 +113,24 @@ impl Gate {
     }
 }
 
+/// What `status` shows of a pause.
+#[derive(Debug, Clone)]
+pub struct PauseSnapshot {
+    /// Why.
+    pub cause: Cause,
+    /// Since when.
+    pub since: UnixMillis,
+    /// How long until the next probe.
+    pub retry: Duration,
+}
+
+impl From<Pause> for PauseSnapshot {
+    fn from(pause: Pause) -> Self {
+        let retry = pause.until.saturating_duration_since(Instant::now());
+        Self { cause: pause.cause, since: pause.since, retry }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

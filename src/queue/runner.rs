@@ -8,8 +8,10 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
-    Config, NoticeConfig, OnUncertain,
-    lane::{Lane, LaneState, SharedGate},
+    Config,
+    lane::Lane,
+    pause::PauseSnapshot,
+    shared::{Context, LaneState, SharedGate},
 };
 use crate::{
     clock::Clock,
@@ -18,21 +20,6 @@ use crate::{
     store::{Store, StoreError},
     token::TokenHandle,
 };
-
-pub use super::lane::PauseSnapshot;
-
-/// What all lanes of an account use.
-pub(super) struct Context {
-    pub store: Store,
-    pub token: TokenHandle,
-    pub smarthost: Smarthost,
-    pub clock: Clock,
-    pub give_up_after: Duration,
-    pub on_uncertain: OnUncertain,
-    pub notices: NoticeConfig,
-    /// Closed by trouble on the way to the smarthost, for all lanes.
-    pub gate: SharedGate,
-}
 
 /// How often the lanes hear of queue commands at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -68,8 +55,16 @@ pub struct LaneSnapshot {
     pub in_flight: usize,
     /// Connections waiting for the next message.
     pub idle_connections: usize,
+    /// Connections that it uses at most now.
+    pub connection_limit: usize,
+    /// Recipients of the last day.
+    pub recipients_today: u64,
+    /// How many it may have.
+    pub recipients_per_day: Option<u64>,
     /// Why it stands still, if it does.
     pub pause: Option<PauseSnapshot>,
+    /// Senders whose mail waits, because the mailbox may not send as them.
+    pub held_senders: Vec<(String, PauseSnapshot)>,
 }
 
 impl Queue {
@@ -95,14 +90,7 @@ impl Queue {
             notices,
             gate,
         });
-        let state = |config: super::LaneConfig| {
-            Arc::new(LaneState {
-                gate: SharedGate::new(config.mailbox.clone(), clock),
-                config,
-                in_flight: 0.into(),
-                idle_connections: 0.into(),
-            })
-        };
+        let state = |config: super::LaneConfig| Arc::new(LaneState::new(config, clock));
         let lanes: Vec<_> = lanes.into_iter().map(state).collect();
         for lane in &lanes {
             let task = Lane::new(Arc::clone(&context), Arc::clone(lane));
@@ -125,7 +113,16 @@ impl Queue {
             name: lane.config.mailbox.clone(),
             in_flight: lane.in_flight.load(Ordering::Relaxed),
             idle_connections: lane.idle_connections.load(Ordering::Relaxed),
+            connection_limit: lane.connections.now(),
+            recipients_today: lane.recipients_today.load(Ordering::Relaxed),
+            recipients_per_day: lane.config.recipients_per_day,
             pause: lane.gate.pause().map(Into::into),
+            held_senders: lane
+                .senders
+                .pauses()
+                .into_iter()
+                .map(|(sender, pause)| (sender, pause.into()))
+                .collect(),
         };
         self.lanes.iter().map(snapshot).collect()
     }

@@ -16,7 +16,8 @@ use super::{
     directory::Directory,
     draft::{Finished, FinishedBody},
     error::StoreError,
-    read, schema, write,
+    read, schema,
+    write::{self, Effects},
 };
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
 
@@ -36,19 +37,9 @@ pub(super) enum Work {
     Accept { finished: Finished, arrival: Box<Arrival>, lane: String, answer: Answer<Receipt> },
     Settle { settlement: Settlement, now: UnixMillis, answer: Answer<()> },
     Hold { id: QueueId, reason: String, now: UnixMillis, answer: Answer<()> },
+    Postpone { ids: Vec<QueueId>, until: UnixMillis, answer: Answer<()> },
     Look { answer: Answer<()> },
     Stop { done: oneshot::Sender<()> },
-}
-
-/// What a transaction leads to once it is durable.
-#[derive(Debug, Default)]
-pub(super) struct Effects {
-    /// Messages more, or less if negative.
-    pub queued: i64,
-    /// Body files without a row, to be removed.
-    pub bodies: Vec<QueueId>,
-    /// Something may have become due.
-    pub due: bool,
 }
 
 pub(super) struct Committer {
@@ -184,8 +175,11 @@ impl Committer {
         let queued = &self.state.queued;
         let now = queued.load(Ordering::Relaxed).saturating_add_signed(effects.queued);
         queued.store(now, Ordering::Relaxed); // this thread is the only writer
-        if effects.due {
-            self.state.arrivals.send_modify(|count| *count += 1);
+        if !effects.due.is_empty() {
+            let arrivals = self.state.arrivals();
+            for watch in effects.due.iter().filter_map(|lane| arrivals.get(lane)) {
+                watch.send_modify(|count| *count += 1);
+            }
         }
     }
 
@@ -230,7 +224,7 @@ impl Work {
         match self {
             Self::Accept { arrival, .. } => Some(arrival.time),
             Self::Settle { now, .. } | Self::Hold { now, .. } => Some(*now),
-            Self::Look { .. } | Self::Stop { .. } => None,
+            Self::Postpone { .. } | Self::Look { .. } | Self::Stop { .. } => None,
         }
     }
 
@@ -246,6 +240,7 @@ impl Work {
                 write::hold(change, *id, reason)?;
                 attempts::record_hold(change, *id, reason, *now)
             }
+            Self::Postpone { ids, until, .. } => write::postpone(change, ids, *until),
             Self::Look { .. } | Self::Stop { .. } => Ok(()),
         }
     }
@@ -260,7 +255,10 @@ impl Work {
                 }
                 let _ = answer.send(Ok(receipt));
             }
-            Self::Settle { answer, .. } | Self::Hold { answer, .. } | Self::Look { answer } => {
+            Self::Settle { answer, .. }
+            | Self::Hold { answer, .. }
+            | Self::Postpone { answer, .. }
+            | Self::Look { answer } => {
                 let _ = answer.send(Ok(()));
             }
             Self::Stop { done } => {
@@ -272,7 +270,10 @@ impl Work {
     fn refuse(self, error: StoreError) {
         match self {
             Self::Accept { answer, .. } => drop(answer.send(Err(error))),
-            Self::Settle { answer, .. } | Self::Hold { answer, .. } | Self::Look { answer } => {
+            Self::Settle { answer, .. }
+            | Self::Hold { answer, .. }
+            | Self::Postpone { answer, .. }
+            | Self::Look { answer } => {
                 drop(answer.send(Err(error)));
             }
             Self::Stop { .. } => {}

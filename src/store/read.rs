@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     path::PathBuf,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
@@ -190,6 +191,27 @@ pub(super) fn summary(database: &Reader) -> Result<Summary, StoreError> {
         Ok(Summary { lanes })
     };
     run().map_err(StoreError::database("summarize the queue"))
+}
+
+pub(super) fn relayed_since(
+    database: &Reader,
+    lane: &str,
+    since: UnixMillis,
+    step: Duration,
+) -> Result<Vec<(UnixMillis, u64)>, StoreError> {
+    let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+    let run = || {
+        database
+            .prepare_cached(
+                "SELECT settled - settled % ?3, COUNT(*) FROM history \
+                 WHERE settled > ?2 AND lane = ?1 AND disposition = 'relayed' GROUP BY 1 ORDER BY 1",
+            )?
+            .query_map(params![lane, since.0, step], |row| {
+                Ok((UnixMillis(row.get(0)?), unsigned(row, 1)?))
+            })?
+            .collect::<Result<_, _>>()
+    };
+    run().map_err(StoreError::database("count the recipients of the day"))
 }
 
 pub(super) fn history(

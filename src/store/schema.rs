@@ -75,6 +75,7 @@ CREATE TABLE history (
     settled INTEGER NOT NULL,
     id TEXT NOT NULL,
     position INTEGER NOT NULL,
+    lane TEXT NOT NULL,
     arrival INTEGER NOT NULL,
     client TEXT NOT NULL,
     reverse_path TEXT NOT NULL,

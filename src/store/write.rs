@@ -1,13 +1,12 @@
 //! The changes that a transaction makes. Each is complete in itself; the committer puts them
 //! together and syncs.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
     Arrival, Concluded, NewNotice, Outcome, Router, Settlement, attempts,
-    committer::Effects,
     draft::{Finished, FinishedBody},
     error::StoreError,
     read::reverse_path,
@@ -20,6 +19,25 @@ use crate::{
 
 /// Rows of history cut in one transaction, so that none takes long.
 const PRUNE_ROWS: i64 = 5_000;
+
+/// What a transaction leads to once it is durable.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Messages more, or less if negative.
+    pub queued: i64,
+    /// Body files without a row, to be removed.
+    pub bodies: Vec<QueueId>,
+    /// Lanes in which something may have become due.
+    pub due: HashSet<String>,
+}
+
+impl Effects {
+    fn wake(&mut self, lane: &str) {
+        if !self.due.contains(lane) {
+            self.due.insert(lane.to_owned());
+        }
+    }
+}
 
 pub(super) fn accept(
     change: &Transaction<'_>,
@@ -102,7 +120,7 @@ fn insert(
         ])?;
     }
     effects.queued += 1;
-    effects.due = true;
+    effects.wake(message.lane);
     Ok(())
 }
 
@@ -115,18 +133,18 @@ pub(super) fn settle(
     let found = change
         .prepare_cached("SELECT sequence, body_in_file, lane FROM message WHERE id = ?1")?
         .query_row([settlement.id.as_str()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, String>(2)?))
+            Ok(Found { sequence: row.get(0)?, body_in_file: row.get(1)?, lane: row.get(2)? })
         })
         .optional()?;
     // An operator may have removed the message while it was under way.
-    let Some((sequence, body_in_file, lane)) = found else { return Ok(()) };
+    let Some(found) = found else { return Ok(()) };
     for notice in &settlement.notices {
-        put_notice(change, notice, sequence, &lane, effects)?;
+        put_notice(change, notice, found.sequence, &found.lane, effects)?;
     }
     for concluded in &settlement.outcomes {
-        conclude(change, settlement.id, sequence, concluded, now)?;
+        conclude(change, settlement.id, found.sequence, concluded, now)?;
     }
-    finish_or_reschedule(change, settlement.id, sequence, body_in_file, effects)
+    finish_or_reschedule(change, settlement.id, &found, effects)
 }
 
 fn conclude(
@@ -199,9 +217,9 @@ fn move_to_history(
     let (first, last) = (position.unwrap_or(0), position.unwrap_or(u32::MAX));
     change
         .prepare_cached(
-            "INSERT INTO history (settled, id, position, arrival, client, reverse_path, \
+            "INSERT INTO history (settled, id, position, lane, arrival, client, reverse_path, \
              forward_path, disposition, attempts, reply, advice, size, message_id) \
-             SELECT ?4, m.id, r.position, m.arrival, m.client, m.reverse_path, r.forward_path, \
+             SELECT ?4, m.id, r.position, m.lane, m.arrival, m.client, m.reverse_path, r.forward_path, \
              ?5, r.attempts + ?6, ?7, ?8, m.size, m.message_id \
              FROM message m JOIN recipient r ON r.message = m.sequence \
              WHERE m.sequence = ?1 AND r.position BETWEEN ?2 AND ?3",
@@ -222,14 +240,21 @@ fn move_to_history(
     Ok(())
 }
 
+/// Where a queued message stands.
+struct Found {
+    sequence: i64,
+    body_in_file: bool,
+    lane: String,
+}
+
 /// With no recipient left the message goes: its rows here, its file after the commit.
 fn finish_or_reschedule(
     change: &Transaction<'_>,
     id: QueueId,
-    sequence: i64,
-    body_in_file: bool,
+    found: &Found,
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
+    let &Found { sequence, body_in_file, ref lane } = found;
     let next: Option<i64> = change
         .prepare_cached("SELECT MIN(next_attempt) FROM recipient WHERE message = ?1")?
         .query_row([sequence], |row| row.get(0))?;
@@ -237,7 +262,7 @@ fn finish_or_reschedule(
         change
             .prepare_cached("UPDATE message SET next_attempt = ?2 WHERE sequence = ?1")?
             .execute(params![sequence, next])?;
-        effects.due = true;
+        effects.wake(lane);
         return Ok(());
     }
     delete(change, sequence)?;
@@ -270,6 +295,25 @@ pub(super) fn remove(
     };
     move_to_history(change, sequence, None, &ending)?;
     delete(change, sequence)
+}
+
+pub(super) fn postpone(
+    change: &Transaction<'_>,
+    ids: &[QueueId],
+    until: UnixMillis,
+) -> rusqlite::Result<()> {
+    for id in ids {
+        change
+            .prepare_cached(
+                "UPDATE recipient SET next_attempt = ?2 \
+                 WHERE message = (SELECT sequence FROM message WHERE id = ?1)",
+            )?
+            .execute(params![id.as_str(), until.0])?;
+        change
+            .prepare_cached("UPDATE message SET next_attempt = ?2 WHERE id = ?1")?
+            .execute(params![id.as_str(), until.0])?;
+    }
+    Ok(())
 }
 
 pub(super) fn hold(change: &Transaction<'_>, id: QueueId, reason: &str) -> rusqlite::Result<()> {

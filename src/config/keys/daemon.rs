@@ -66,8 +66,9 @@ pub(in crate::config) static HISTORY_KEEP: Key<Duration> = Key::new(
     QUEUE,
     "history_keep",
     Text("30d"),
-    "How long the record of a relayed or failed message is kept.",
-    |value| kinds::duration(value, "1h", "3650d"),
+    "How long the record of a relayed or failed message is kept; the recipients of the day are \
+     counted by it.",
+    |value| kinds::duration(value, "1d", "3650d"),
 );
 
 pub(in crate::config) static ON_UNCERTAIN: Key<OnUncertain> = Key::new(

@@ -30,6 +30,7 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &CA_FILE,
     &MAX_CONNECTIONS,
     &MESSAGES_PER_MINUTE,
+    &RECIPIENTS_PER_DAY,
     &PACE,
     &MAX_MESSAGES_PER_CONNECTION,
     &IDLE_CLOSE,
@@ -151,6 +152,14 @@ pub(in crate::config) static MESSAGES_PER_MINUTE: Key<NonZeroU32> = Key::new(
         let count: u32 = kinds::count(value, 1..=1_000_000)?;
         Ok(NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN))
     },
+);
+
+pub(in crate::config) static RECIPIENTS_PER_DAY: Key<u64> = Key::new(
+    OFFICE365,
+    "recipients_per_day",
+    Count(10_000),
+    "Recipients in any 24 hours; Office 365 allows a mailbox 10,000.",
+    |value| kinds::count(value, 1..=1_000_000_000),
 );
 
 /// Whether messages wait for their turn: `true` unless the pace is unlimited.

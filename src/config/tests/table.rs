@@ -92,6 +92,7 @@ fn every_key_has_an_effect() {
                 "77KiB".into()
             }
             "queue.directory" => "/tmp/queue".into(),
+            "queue.history_keep" => "77d".into(),
             "log.format" => "json".into(),
             "log.level" => "info,o365_relay::queue=debug".into(),
             _ if matches!(spec.default, keys::Default::Text(_)) => "77m".to_owned(),

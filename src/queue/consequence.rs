@@ -1,0 +1,162 @@
+//! What a verdict means: for the recipient, and for whoever else is hurt.
+
+use super::{
+    judged::Judged,
+    pause::Cause,
+    schedule::{self, Next},
+    shared::{Context, LaneState},
+};
+use crate::{
+    delivery::{
+        Config,
+        judge::{Judgement, judge},
+        smarthost::Verdict,
+        trouble::{Stage, Trouble},
+    },
+    office365::replies::{Names, PauseRule, Row, Scope},
+    store::{Entry, Outcome, PendingRecipient},
+};
+
+/// Exchange Online counts too many connections to the mailbox (`432 4.3.2`).
+const TOO_MANY_CONNECTIONS: u16 = 432;
+
+/// Somebody besides the recipient is hurt: the relay, the lane or the sender.
+pub(super) struct Hurt {
+    pub scope: Scope,
+    pub cause: Cause,
+    pub rule: PauseRule,
+    pub too_many_connections: bool,
+}
+
+/// Reads verdicts on one message.
+pub(super) struct Consequences<'a> {
+    pub context: &'a Context,
+    pub lane: &'a LaneState,
+    pub entry: &'a Entry,
+}
+
+impl Consequences<'_> {
+    /// What a verdict means for a recipient, if the attempt counts for it, and who else is hurt.
+    /// `progressed` says that another recipient was dealt with.
+    pub fn of(
+        &self,
+        recipient: &PendingRecipient,
+        verdict: Verdict,
+        progressed: bool,
+    ) -> (Option<Judged>, Option<Hurt>) {
+        let (stage, reply) = match verdict {
+            Verdict::Relayed(reply) => {
+                let status = reply.enhanced();
+                let outcome = Outcome::Relayed { reply: reply.to_string() };
+                let judged = Judged { outcome, status, from_upstream: true, advice: None };
+                return (Some(judged), None);
+            }
+            Verdict::Uncertain(cause) => {
+                let reply = format!(
+                    "{cause} (after the final dot; upstream may have the message, so it can come twice)"
+                );
+                return (Some(self.deferred(recipient, reply, None)), None);
+            }
+            Verdict::Refused(stage, reply) => (stage, reply),
+        };
+        let Judgement { scope, pause, row } = judge(stage, &reply);
+        let advice = row.map(|row| self.cure(row));
+        let status = reply.enhanced();
+        let too_many_connections = reply.code().value() == TOO_MANY_CONNECTIONS;
+        let reply = Trouble::Refused { stage, reply }.to_string();
+        let judged = |outcome, advice| Judged { outcome, status, from_upstream: true, advice };
+        let hurt = |reply: &String, advice: &Option<String>| {
+            let cause = Cause { reason: reply.clone(), advice: advice.clone() };
+            Hurt { scope, cause, rule: pause, too_many_connections }
+        };
+        match scope {
+            Scope::Relay | Scope::Lane => (None, Some(hurt(&reply, &advice))),
+            Scope::Sender => {
+                let hurt = hurt(&reply, &advice);
+                (Some(judged(Outcome::Failed { reply }, advice)), Some(hurt))
+            }
+            scope if scope.fails() => (Some(judged(Outcome::Failed { reply }, advice)), None),
+            // The others have been dealt with, so this one's turn comes at once.
+            Scope::Rest if progressed => {
+                let next_attempt = self.context.clock.now();
+                (Some(judged(Outcome::Deferred { reply, next_attempt }, advice)), None)
+            }
+            _ => {
+                let deferred = self.deferred(recipient, reply, advice);
+                (Some(Judged { status, from_upstream: true, ..deferred }), None)
+            }
+        }
+    }
+
+    /// Another attempt at its time, or the end if the give-up time has passed.
+    pub fn deferred(
+        &self,
+        recipient: &PendingRecipient,
+        reply: String,
+        advice: Option<String>,
+    ) -> Judged {
+        let next = schedule::after_attempt(
+            recipient.attempts + 1,
+            self.entry.arrival,
+            self.context.clock.now(),
+            self.context.give_up_after,
+            fastrand::f64(),
+        );
+        let outcome = match next {
+            Next::At(next_attempt) => Outcome::Deferred { reply, next_attempt },
+            Next::GiveUp => {
+                let reply =
+                    format!("gave up after {} attempts; last: {reply}", recipient.attempts + 1);
+                Outcome::Failed { reply }
+            }
+        };
+        Judged { outcome, status: None, from_upstream: false, advice }
+    }
+
+    /// The next step for trouble before a message was named.
+    pub fn advice(&self, row: Option<&'static Row>, trouble: &Trouble) -> Option<String> {
+        if let Some(row) = row {
+            return Some(self.cure(row));
+        }
+        let Config { host, port, ehlo_name, .. } = self.context.smarthost.config();
+        let refused = matches!(trouble, Trouble::Refused { .. });
+        match trouble.stage() {
+            Stage::Connect => Some(format!(
+                "check that this host can look up {host} and reach port {port} there (DNS, firewall)"
+            )),
+            Stage::Ehlo if refused => Some(format!(
+                "set office365.ehlo_name to a host name with a domain; it is {ehlo_name} now"
+            )),
+            Stage::StartTls => Some(elsewhere(host, *port)),
+            Stage::Greeting | Stage::Ehlo if !refused => Some(elsewhere(host, *port)),
+            _ => None,
+        }
+    }
+
+    /// What is wrong and the next step, with the names at hand filled in.
+    fn cure(&self, row: &'static Row) -> String {
+        let token = self.context.token.snapshot().token;
+        let object_id = token.as_ref().and_then(|token| token.object_id());
+        let names = Names {
+            mailbox: &self.lane.config.mailbox,
+            sender: match self.entry.reverse_path.as_str() {
+                "" => &self.lane.config.mailbox,
+                sender => sender,
+            },
+            object_id: object_id.as_deref(),
+        };
+        format!("{}: {}", names.fill(row.meaning), names.fill(row.cure))
+    }
+}
+
+fn elsewhere(host: &str, port: u16) -> String {
+    format!(
+        "check office365.smtp_host and office365.smtp_port (587): what answers at {host}:{port} \
+         does not behave as Exchange Online; a firewall or a proxy may stand between"
+    )
+}
+
+/// Whether upstream only wants this recipient in another transaction.
+pub(super) fn is_for_the_rest(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Refused(stage, reply) if judge(*stage, reply).scope == Scope::Rest)
+}

@@ -1,0 +1,287 @@
+//! What the tasks of the queue share: the gates, the lanes' states, and the parts that all use.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    LaneConfig, NoticeConfig, OnUncertain,
+    pause::{Cause, Gate, Passage, Pause},
+};
+use crate::{
+    clock::Clock,
+    delivery::smarthost::Smarthost,
+    office365::replies::PauseRule,
+    store::Store,
+    telemetry::events::{Paused, Resumed},
+    token::TokenHandle,
+};
+
+/// What all lanes of an account use.
+pub(super) struct Context {
+    pub store: Store,
+    pub token: TokenHandle,
+    pub smarthost: Smarthost,
+    pub clock: Clock,
+    pub give_up_after: Duration,
+    pub on_uncertain: OnUncertain,
+    pub notices: NoticeConfig,
+    /// Closed by trouble on the way to the smarthost, for all lanes.
+    pub gate: SharedGate,
+}
+
+/// A gate that several tasks look at, and its log lines.
+#[derive(Debug)]
+pub(super) struct SharedGate {
+    name: String,
+    gate: Mutex<Gate>,
+    pub changed: Notify,
+    clock: Clock,
+}
+
+impl SharedGate {
+    pub fn new(name: impl Into<String>, clock: Clock) -> Self {
+        Self { name: name.into(), gate: Mutex::default(), changed: Notify::new(), clock }
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn close(&self, cause: Cause, rule: PauseRule) {
+        let told = cause.clone();
+        let news = self.gate().close(cause, rule, Instant::now(), self.clock.now());
+        if let Some(retry) = news {
+            let Cause { reason, advice } = &told;
+            let advice = advice.as_deref();
+            Paused { lane: &self.name, reason, advice, retry }.emit();
+        } else {
+            tracing::debug!(lane = self.name, reason = told.reason, "delivery still paused");
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub fn open(&self) {
+        let lasted = self.gate().open(self.clock.now());
+        if let Some(lasted) = lasted {
+            Resumed { lane: &self.name, lasted }.emit();
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// A probe that came to no result must not keep the gate closed for ever.
+    pub fn withdraw_probe(&self) {
+        self.gate().withdraw_probe();
+        self.changed.notify_waiters();
+    }
+
+    pub fn pause(&self) -> Option<Pause> {
+        self.gate().pause().cloned()
+    }
+}
+
+/// What the rest of the relay may see of a lane, and what its attempts tell it.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    pub config: LaneConfig,
+    pub gate: SharedGate,
+    pub senders: Senders,
+    pub connections: ConnectionLimit,
+    pub in_flight: AtomicUsize,
+    pub idle_connections: AtomicUsize,
+    /// Recipients counted in the last day; see [`super::quota`].
+    pub recipients_today: std::sync::atomic::AtomicU64,
+}
+
+impl LaneState {
+    pub fn new(config: LaneConfig, clock: Clock) -> Self {
+        Self {
+            gate: SharedGate::new(config.mailbox.clone(), clock),
+            senders: Senders { clock, gates: Mutex::default() },
+            connections: ConnectionLimit {
+                most: config.max_connections,
+                lowered: Mutex::default(),
+            },
+            config,
+            in_flight: 0.into(),
+            idle_connections: 0.into(),
+            recipients_today: 0.into(),
+        }
+    }
+}
+
+/// A gate for each sender that the mailbox may not send as. Repeating the same refusal would
+/// make Exchange block the mailbox for all senders.
+#[derive(Debug)]
+pub(super) struct Senders {
+    clock: Clock,
+    /// By reverse-path in lower case; a sender whose gate is open has none.
+    gates: Mutex<HashMap<String, Gate>>,
+}
+
+/// Gates kept at most: whoever invents senders must not fill the memory.
+const MAX_SENDERS: usize = 10_000;
+
+impl Senders {
+    fn gates(&self) -> MutexGuard<'_, HashMap<String, Gate>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn passage(&self, sender: &str) -> Passage {
+        let key = sender.to_lowercase();
+        self.gates().get_mut(&key).map_or(Passage::Open, |gate| gate.passage(Instant::now()))
+    }
+
+    pub fn close(&self, sender: &str, cause: Cause, rule: PauseRule) {
+        let mut gates = self.gates();
+        let key = sender.to_lowercase();
+        if key.is_empty() || (gates.len() >= MAX_SENDERS && !gates.contains_key(&key)) {
+            return;
+        }
+        let told = cause.clone();
+        let gate = gates.entry(key).or_default();
+        let news = gate.close(cause, rule, Instant::now(), self.clock.now());
+        if let Some(retry) = news {
+            let Cause { reason, advice } = &told;
+            Paused { lane: sender, reason, advice: advice.as_deref(), retry }.emit();
+        }
+    }
+
+    pub fn open(&self, sender: &str) {
+        if let Some(lasted) =
+            self.gates().remove(&sender.to_lowercase()).and_then(|mut g| g.open(self.clock.now()))
+        {
+            Resumed { lane: sender, lasted }.emit();
+        }
+    }
+
+    pub fn withdraw_probe(&self, sender: &str) {
+        if let Some(gate) = self.gates().get_mut(&sender.to_lowercase()) {
+            gate.withdraw_probe();
+        }
+    }
+
+    /// The senders that are held, with their pauses.
+    pub fn pauses(&self) -> Vec<(String, Pause)> {
+        let gates = self.gates();
+        let mut held: Vec<_> = gates
+            .iter()
+            .filter_map(|(sender, gate)| Some((sender.clone(), gate.pause()?.clone())))
+            .collect();
+        held.sort_by(|one, other| one.0.cmp(&other.0));
+        held
+    }
+}
+
+/// How many connections a lane uses: one only for a while after Exchange has counted too many.
+#[derive(Debug)]
+pub(super) struct ConnectionLimit {
+    most: usize,
+    lowered: Mutex<Option<Instant>>,
+}
+
+/// How long a lane keeps to one connection.
+const ONE_CONNECTION_FOR: Duration = Duration::from_secs(600);
+
+impl ConnectionLimit {
+    pub fn now(&self) -> usize {
+        let lowered = self.lowered.lock().unwrap_or_else(PoisonError::into_inner);
+        match *lowered {
+            Some(since) if since.elapsed() < ONE_CONNECTION_FOR => 1,
+            _ => self.most,
+        }
+    }
+
+    pub fn lower(&self) {
+        let mut lowered = self.lowered.lock().unwrap_or_else(PoisonError::into_inner);
+        *lowered = Some(Instant::now());
+    }
+}
+
+/// Whether a message may pass both gates now. A probe begins only if both let it through: one
+/// that was taken back at once would wake every lane that waits at the gate, the caller's too.
+pub(super) fn pass(relay: &SharedGate, lane: &SharedGate) -> Result<(), Closed> {
+    let (mut relay, mut lane) = (relay.gate(), lane.gate());
+    let now = Instant::now();
+    for passage in [relay.look(now), lane.look(now)] {
+        match passage {
+            Passage::Open | Passage::Probe => {}
+            Passage::Closed(until) => return Err(Closed { until: Some(until) }),
+            Passage::Probing => return Err(Closed { until: None }),
+        }
+    }
+    relay.passage(now);
+    lane.passage(now);
+    Ok(())
+}
+
+/// A gate stops the message; without a time, until something changes there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closed {
+    pub until: Option<Instant>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMillis;
+
+    fn closed(name: &str, rule: PauseRule) -> SharedGate {
+        let gate = SharedGate::new(name, Clock::at(UnixMillis(0)));
+        gate.close(Cause { reason: "no".into(), advice: None }, rule);
+        gate
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_is_held_for_a_quarter_of_an_hour_and_then_probed() {
+        let clock = Clock::at(UnixMillis(0));
+        let senders = Senders { clock, gates: Mutex::default() };
+        let cause = || Cause { reason: "554 5.2.252 SendAsDenied".into(), advice: None };
+        senders.close("ERP@contoso.com", cause(), PauseRule::SENDER);
+        assert!(matches!(senders.passage("erp@contoso.com"), Passage::Closed(_)));
+        assert_eq!(senders.passage("other@contoso.com"), Passage::Open);
+        tokio::time::advance(Duration::from_secs(15 * 60)).await;
+        assert_eq!(senders.passage("erp@contoso.com"), Passage::Probe);
+        assert_eq!(senders.passage("erp@contoso.com"), Passage::Probing);
+        senders.close("erp@contoso.com", cause(), PauseRule::SENDER);
+        tokio::time::advance(Duration::from_secs(29 * 60)).await;
+        assert!(matches!(senders.passage("erp@contoso.com"), Passage::Closed(_)), "twice as long");
+        assert_eq!(senders.pauses().len(), 1);
+        senders.open("erp@contoso.com");
+        assert_eq!(senders.passage("erp@contoso.com"), Passage::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_connections_lower_their_number_for_a_while() {
+        let limit = ConnectionLimit { most: 3, lowered: Mutex::default() };
+        assert_eq!(limit.now(), 3);
+        limit.lower();
+        assert_eq!(limit.now(), 1);
+        tokio::time::advance(ONE_CONNECTION_FOR).await;
+        assert_eq!(limit.now(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_one_gate_stops_wakes_nobody_at_the_other() {
+        let (relay, lane) = (closed("all", PauseRule::NETWORK), closed("lane", PauseRule::LOGIN));
+        let turns = [(&relay, &lane), (&lane, &relay)];
+        tokio::time::advance(PauseRule::NETWORK.first).await;
+        for (first, second) in turns {
+            let (at_relay, at_lane) = (relay.changed.notified(), lane.changed.notified());
+            tokio::pin!(at_relay, at_lane);
+            assert!(!at_relay.as_mut().enable() && !at_lane.as_mut().enable());
+            assert!(pass(first, second).is_err_and(|closed| closed.until.is_some()));
+            assert!(!at_relay.as_mut().enable() && !at_lane.as_mut().enable());
+        }
+        tokio::time::advance(PauseRule::LOGIN.first).await;
+        assert!(pass(&relay, &lane).is_ok());
+        assert!(
+            pass(&relay, &lane).is_err_and(|closed| closed.until.is_none()),
+            "one probe at a time"
+        );
+    }
+}
