@@ -9,7 +9,9 @@ mod address;
 mod arrivals;
 mod certificates;
 mod command;
+mod config;
 mod entra;
+mod event;
 mod header;
 mod login;
 mod mail_data;
@@ -23,138 +25,26 @@ mod wire;
 use std::{
     future::Future,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use rustls_pki_types::CertificateDer;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::broadcast,
 };
 
-pub use self::arrivals::{Arrival, ForwardPath};
+pub use self::{
+    arrivals::{Arrival, ForwardPath},
+    config::{Config, SendAs},
+    event::Event,
+};
 use self::{certificates::Certificates, tenant::Tenant};
 use crate::{clock::Clock, drain::Drain};
-
-/// What the fake tenant looks like.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where the token endpoint listens; port 0 takes any free port.
-    pub login_address: SocketAddr,
-    /// Where the submission service listens; port 0 takes any free port.
-    pub smtp_address: SocketAddr,
-    /// Directory (tenant) id.
-    pub tenant_id: String,
-    /// The tenant's domain, which does as well as its id.
-    pub tenant_domain: String,
-    /// Application (client) id of the one registered application.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: SecretString,
-    /// The mailboxes it may log in to; upper and lower case are the same.
-    pub mailboxes: Vec<String>,
-    /// The addresses it may send as.
-    pub send_as: SendAs,
-    /// How long an access token is good.
-    pub token_lifetime: Duration,
-    /// Connections of one mailbox that may submit at a time; `None` for any number.
-    pub max_connections: Option<usize>,
-    /// Recipients of one message.
-    pub max_recipients: usize,
-    /// Octets of one message.
-    pub max_message_size: u64,
-    /// A directory that each accepted message is written to.
-    pub save_to: Option<PathBuf>,
-    /// Whether an [`Arrival`] carries its mail data.
-    pub keep_mail_data: bool,
-}
-
-/// Which addresses may stand in From and MAIL.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum SendAs {
-    /// All.
-    #[default]
-    Anyone,
-    /// That of the mailbox which is logged in to.
-    OnlyMailbox,
-    /// That of the mailbox, and these.
-    Listed(Vec<String>),
-}
-
-impl Default for Config {
-    /// A tenant with one application and one mailbox on loopback, with a new random secret.
-    fn default() -> Self {
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self {
-            login_address: loopback,
-            smtp_address: loopback,
-            tenant_id: "5a4db0c5-0f5e-4b0e-9d36-7e1c2b8a9f10".into(),
-            tenant_domain: "sandbox.example".into(),
-            client_id: "c1e47a52-6d3b-4f89-8a2e-0b9d5f7c3e61".into(),
-            client_secret: random::client_secret().into(),
-            mailboxes: vec!["relay@sandbox.example".into()],
-            send_as: SendAs::default(),
-            token_lifetime: Duration::from_secs(3_599),
-            max_connections: Some(3),
-            max_recipients: 500,
-            max_message_size: 157_286_400,
-            save_to: None,
-            keep_mail_data: false,
-        }
-    }
-}
-
-/// What happens in the sandbox. No event holds a secret, a token or mail data that was not asked
-/// for.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// A client got an access token.
-    TokenIssued {
-        /// The application.
-        client_id: String,
-        /// How long the token is good.
-        expires_in: Duration,
-    },
-    /// A token request was refused.
-    TokenRefused {
-        /// The `error` member of the answer.
-        error: String,
-        /// The AADSTS number.
-        code: u32,
-        /// What was wrong, as the client heard it.
-        description: String,
-    },
-    /// An SMTP client has begun TLS.
-    Connected {
-        /// Where it comes from.
-        peer: SocketAddr,
-        /// Whether TLS protects the connection.
-        secured: bool,
-    },
-    /// An SMTP client has logged in.
-    Authenticated {
-        /// The mailbox.
-        mailbox: String,
-    },
-    /// An SMTP client did something that was refused, or broke off.
-    Refused {
-        /// The verb or stage; never its data.
-        command: String,
-        /// The reply it got, or what happened instead of one.
-        reply: String,
-    },
-    /// A message was accepted.
-    Arrived {
-        /// The message.
-        arrival: Arc<Arrival>,
-        /// The reply to its final dot.
-        reply: String,
-    },
-}
 
 /// Why no sandbox could be started.
 #[derive(Debug, thiserror::Error)]

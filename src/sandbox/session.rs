@@ -1,17 +1,18 @@
 //! What each SMTP command does and how it is answered. No socket here: lines come in, replies
 //! pile up in `replies` until the connection sends them.
 
+mod auth;
+
 use std::{borrow::Cow, io::Write as _, net::SocketAddr, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-
+pub(super) use self::auth::Mechanism;
 use super::{
     Arrival, Event, ForwardPath,
     command::{self, Verb},
     header::Header,
     mail_data::MailData,
     random,
-    tenant::{Login, LoginFault, Tenant},
+    tenant::{Login, Tenant},
     verdict,
 };
 
@@ -51,14 +52,6 @@ pub(super) enum Step {
     MailData,
     /// Close the connection.
     Close,
-}
-
-/// How far which kind of login has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mechanism {
-    Xoauth2,
-    LoginName,
-    LoginPassword,
 }
 
 type Outcome = Result<Step, Cow<'static, str>>;
@@ -150,81 +143,6 @@ impl Session {
         }
         self.reply("220 2.0.0 SMTP server ready");
         Ok(Step::Upgrade)
-    }
-
-    fn auth(&mut self, argument: Option<&str>) -> Outcome {
-        self.need_extended_greeting()?;
-        if !self.secured {
-            return Err("530 5.7.0 Must issue a STARTTLS command first".into());
-        }
-        if self.login.is_some() || self.transaction.is_some() {
-            return Err("503 5.5.1 Bad sequence of commands".into());
-        }
-        let argument = argument.unwrap_or_default();
-        let (mechanism, response) = match argument.split_once(' ') {
-            Some((mechanism, response)) => (mechanism, Some(response)),
-            None => (argument, None),
-        };
-        let mechanism = match mechanism.to_ascii_uppercase().as_str() {
-            "XOAUTH2" => Mechanism::Xoauth2,
-            "LOGIN" => Mechanism::LoginName,
-            "" => return Err(command::INVALID_ARGUMENTS.into()),
-            _ => return Err("504 5.7.4 Unrecognized authentication type".into()),
-        };
-        match response {
-            Some(response) => self.judge_login(mechanism, response.as_bytes()),
-            None => Ok(self.challenge(mechanism)),
-        }
-    }
-
-    fn challenge(&mut self, mechanism: Mechanism) -> Step {
-        self.reply(match mechanism {
-            Mechanism::Xoauth2 => "334 ",
-            Mechanism::LoginName => "334 VXNlcm5hbWU6",
-            Mechanism::LoginPassword => "334 UGFzc3dvcmQ6",
-        });
-        Step::AuthResponse(mechanism)
-    }
-
-    /// Takes the line that answers a 334.
-    pub fn auth_response(&mut self, mechanism: Mechanism, line: &[u8]) -> Step {
-        self.judge_login(mechanism, line).unwrap_or_else(|reply| {
-            self.refuse(Verb::Auth.name(), &reply);
-            Step::Command
-        })
-    }
-
-    fn judge_login(&mut self, mechanism: Mechanism, response: &[u8]) -> Outcome {
-        match mechanism {
-            // Exchange answers a cancelled exchange with the same 535.
-            _ if response == b"*" => Err(UNAUTHENTICATED.into()),
-            Mechanism::LoginName => Ok(self.challenge(Mechanism::LoginPassword)),
-            Mechanism::LoginPassword => {
-                Err("535 5.7.139 Authentication unsuccessful, basic authentication is disabled."
-                    .into())
-            }
-            Mechanism::Xoauth2 => {
-                let login = self.log_in(response).map_err(|reason| {
-                    tracing::info!(peer = %self.peer, %reason, "sandbox refused a login");
-                    UNAUTHENTICATED
-                })?;
-                let mailbox = login.mailbox().to_owned();
-                self.login = Some(login);
-                self.tenant.emit(Event::Authenticated { mailbox });
-                self.reply("235 2.7.0 Authentication successful");
-                Ok(Step::Command)
-            }
-        }
-    }
-
-    /// The reason for a refusal is for our log; the client learns as little as from Exchange.
-    fn log_in(&self, response: &[u8]) -> Result<Login, String> {
-        let decoded = STANDARD.decode(response).map_err(|_| "the response is not base64")?;
-        let (user, token) = split_xoauth2(&decoded).ok_or("the response is not an XOAUTH2 one")?;
-        self.tenant.log_in(user, token).map_err(|fault| match fault {
-            LoginFault::Mailbox => format!("no mailbox {user:?} in this tenant"),
-            LoginFault::Token(fault) => format!("the access token does not count: {fault:?}"),
-        })
     }
 
     fn mail(&mut self, argument: Option<&str>) -> Outcome {
@@ -361,14 +279,6 @@ impl Session {
     }
 }
 
-/// `user=` mailbox ^A `auth=Bearer ` token ^A ^A
-fn split_xoauth2(response: &[u8]) -> Option<(&str, &str)> {
-    let text = std::str::from_utf8(response).ok()?;
-    let (user, rest) = text.strip_prefix("user=")?.split_once('\u{1}')?;
-    let token = rest.strip_prefix("auth=Bearer ")?.strip_suffix("\u{1}\u{1}")?;
-    (!user.is_empty() && !token.contains('\u{1}')).then_some((user, token))
-}
-
 fn none_expected(argument: Option<&str>) -> Result<(), Cow<'static, str>> {
     argument.map_or(Ok(()), |_| Err(command::INVALID_ARGUMENTS.into()))
 }
@@ -378,4 +288,3 @@ pub(super) const MAIL_DATA: &str = "mail data";
 /// The name that this server goes by in its replies.
 pub(super) const HOST: &str = "SB0P000CA0001.outlook.sandbox.example";
 const NO_GREETING: &str = "503 5.5.2 Send hello first";
-const UNAUTHENTICATED: &str = "535 5.7.3 Authentication unsuccessful";

@@ -1,0 +1,53 @@
+//! What the sandbox tells about itself.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::Arrival;
+
+/// What happens in the sandbox. No event holds a secret, a token or mail data that was not asked
+/// for.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A client got an access token.
+    TokenIssued {
+        /// The application.
+        client_id: String,
+        /// How long the token is good.
+        expires_in: Duration,
+    },
+    /// A token request was refused.
+    TokenRefused {
+        /// The `error` member of the answer.
+        error: String,
+        /// The AADSTS number.
+        code: u32,
+        /// What was wrong, as the client heard it.
+        description: String,
+    },
+    /// An SMTP client has begun TLS.
+    Connected {
+        /// Where it comes from.
+        peer: SocketAddr,
+        /// Whether TLS protects the connection.
+        secured: bool,
+    },
+    /// An SMTP client has logged in.
+    Authenticated {
+        /// The mailbox.
+        mailbox: String,
+    },
+    /// An SMTP client did something that was refused, or broke off.
+    Refused {
+        /// The verb or stage; never its data.
+        command: String,
+        /// The reply it got, or what happened instead of one.
+        reply: String,
+    },
+    /// A message was accepted.
+    Arrived {
+        /// The message.
+        arrival: Arc<Arrival>,
+        /// The reply to its final dot.
+        reply: String,
+    },
+}
