@@ -12,6 +12,7 @@ mod command;
 mod config;
 mod entra;
 mod event;
+mod faults;
 mod header;
 mod login;
 mod mail_data;
@@ -42,6 +43,7 @@ pub use self::{
     arrivals::{Arrival, ForwardPath},
     config::{Config, SendAs},
     event::Event,
+    faults::{Fault, FaultError, FaultKind, FaultState, fault_kinds},
 };
 use self::{certificates::Certificates, tenant::Tenant};
 use crate::{clock::Clock, drain::Drain};
@@ -105,7 +107,7 @@ impl Sandbox {
     /// [`SandboxError`] if an address is taken or the directory for arrivals cannot be used.
     pub async fn start(config: Config) -> Result<Self, SandboxError> {
         let clock = Clock::system();
-        let Certificates { ca, ca_pem, acceptor } = certificates::issue(clock.now())?;
+        let Certificates { ca, ca_pem, acceptors } = certificates::issue(clock.now())?;
         let (login, login_address) = listen("token endpoint", config.login_address).await?;
         let (smtp, smtp_address) = listen("submission service", config.smtp_address).await?;
         let save_to = config.save_to.clone().unwrap_or_default();
@@ -113,8 +115,8 @@ impl Sandbox {
             .map_err(|source| SandboxError::SaveTo { path: save_to, source })?;
         let tenant = Arc::new(tenant);
         let drain = Drain::new();
-        drain.spawn(login::serve(login, acceptor.clone(), Arc::clone(&tenant), drain.clone()));
-        drain.spawn(submission::serve(smtp, acceptor, Arc::clone(&tenant), drain.clone()));
+        drain.spawn(login::serve(login, acceptors.clone(), Arc::clone(&tenant), drain.clone()));
+        drain.spawn(submission::serve(smtp, acceptors, Arc::clone(&tenant), drain.clone()));
         Ok(Self { tenant, ca, ca_pem, login_address, smtp_address, drain })
     }
 
@@ -158,6 +160,28 @@ impl Sandbox {
     #[must_use]
     pub fn arrivals(&self) -> u64 {
         self.tenant.arrivals.count()
+    }
+
+    /// Sets a fault; another of the same name goes. It strikes from now on.
+    pub fn set_fault(&self, fault: Fault) {
+        self.tenant.faults.set(fault);
+    }
+
+    /// Takes back the fault of this name, and says whether there was one.
+    #[expect(clippy::must_use_candidate, reason = "that it is gone is what most want")]
+    pub fn clear_fault(&self, name: &str) -> bool {
+        self.tenant.faults.clear(name)
+    }
+
+    /// Takes back all faults.
+    pub fn clear_faults(&self) {
+        self.tenant.faults.clear_all();
+    }
+
+    /// The faults that were set, healed ones included, with how often each has struck.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FaultState> {
+        self.tenant.faults.states()
     }
 
     /// The `[office365]` section that points a relay here, secret included. `ca_file` is where

@@ -55,6 +55,9 @@ fn describe(event: &Event) -> (&'static str, String) {
         Event::TokenRefused { error, code, description } => {
             ("login", format!("access token REFUSED: {error} {code}: {description}"))
         }
+        Event::FaultStruck { name, stage, count } => {
+            ("sandbox", format!("FAULT {name} strikes at {stage}, time {count}"))
+        }
         Event::Connected { peer, .. } => ("upstream", format!("STARTTLS: {peer} is secured")),
         Event::Authenticated { mailbox } => {
             ("upstream", format!("AUTH XOAUTH2: logged in as {mailbox}"))

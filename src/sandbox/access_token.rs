@@ -83,6 +83,14 @@ impl Tokens {
         token.into()
     }
 
+    /// Makes `token` one that has expired, if it was issued here.
+    pub fn void(&self, token: &str, now: UnixMillis) {
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(issued) = tokens.get_mut(token) {
+            issued.expires = now;
+        }
+    }
+
     /// Whether `token` was issued here for Exchange and is good at `now`.
     pub fn check(&self, token: &str, now: UnixMillis) -> Result<(), TokenFault> {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);

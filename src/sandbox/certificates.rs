@@ -1,7 +1,7 @@
-//! The sandbox's own certificate authority and the one server certificate that both of its
+//! The sandbox's own certificate authority and the server certificate that both of its
 //! services show. Nothing is kept: each start makes new ones.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -11,7 +11,7 @@ use rustls::{ServerConfig, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use super::SandboxError;
+use super::{SandboxError, faults::Strike};
 use crate::clock::UnixMillis;
 
 /// What [`issue`] made.
@@ -21,37 +21,79 @@ pub(super) struct Certificates {
     /// The same as PEM.
     pub ca_pem: String,
     /// The server side of TLS 1.2 and 1.3.
-    pub acceptor: TlsAcceptor,
+    pub acceptors: Acceptors,
 }
 
-/// Makes an authority and a certificate for this host's loopback names, valid around `now`.
+/// The server side of TLS, with the right certificate or a wrong one.
+#[derive(Clone)]
+pub(super) struct Acceptors {
+    right: TlsAcceptor,
+    /// In the order of the words in the table of faults.
+    wrong: [TlsAcceptor; 3],
+}
+
+impl Acceptors {
+    /// The right one, unless a fault wants a wrong one.
+    pub fn pick(&self, strike: Option<&Strike>) -> &TlsAcceptor {
+        strike.and_then(|strike| self.wrong.get(strike.choice())).unwrap_or(&self.right)
+    }
+}
+
+/// Makes an authority and a certificate for this host's loopback names, valid around `now`, and
+/// certificates that no client may accept.
 pub(super) fn issue(now: UnixMillis) -> Result<Certificates, SandboxError> {
-    let authority = authority(now)?;
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(NAMES.map(String::from))?;
-    params.distinguished_name = name("localhost");
+    let authority = authority("o365-relay sandbox CA", now)?;
+    let stranger = self::authority("Some Other CA", now)?;
+    let right = server(&NAMES, now)?;
+    let other_name = server(&["elsewhere.sandbox.example"], now)?;
+    let mut expired = server(&NAMES, now)?;
+    set_validity(&mut expired, now, -400, -2);
+    let wrong = [
+        acceptor(&other_name, &authority)?,
+        acceptor(&right, &stranger)?,
+        acceptor(&expired, &authority)?,
+    ];
+    Ok(Certificates {
+        ca: authority.der().clone(),
+        ca_pem: authority.pem(),
+        acceptors: Acceptors { right: acceptor(&right, &authority)?, wrong },
+    })
+}
+
+/// What stands in a server certificate for `names`.
+fn server(names: &[&str], now: UnixMillis) -> Result<CertificateParams, rcgen::Error> {
+    let mut params =
+        CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    params.distinguished_name = name(names.first().copied().unwrap_or_default());
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     limit_validity(&mut params, now);
-    let certificate = params.signed_by(&key, &authority)?;
+    Ok(params)
+}
 
+/// TLS with a new key and the certificate of it that `params` describe.
+fn acceptor(
+    params: &CertificateParams,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+) -> Result<TlsAcceptor, SandboxError> {
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, authority)?;
     let key = PrivateKeyDer::try_from(key.serialize_der())
         .map_err(|reason| SandboxError::PrivateKey { reason })?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)?;
-    Ok(Certificates {
-        ca: authority.der().clone(),
-        ca_pem: authority.pem(),
-        acceptor: TlsAcceptor::from(Arc::new(config)),
-    })
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn authority(now: UnixMillis) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
+fn authority(
+    common_name: &str,
+    now: UnixMillis,
+) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name = name("o365-relay sandbox CA");
+    params.distinguished_name = name(common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     limit_validity(&mut params, now);
@@ -64,19 +106,25 @@ fn name(common_name: &str) -> DistinguishedName {
     name
 }
 
-/// From yesterday (clocks differ) for about a year: some TLS stacks refuse longer ones.
-fn limit_validity(params: &mut CertificateParams, now: UnixMillis) {
-    let midnight = |time: UnixMillis| {
-        let date = time.timestamp().to_zoned(jiff::tz::TimeZone::UTC).date();
+/// From one day to another, counted from `now`.
+fn set_validity(params: &mut CertificateParams, now: UnixMillis, first: i64, last: i64) {
+    let midnight = |days: i64| {
+        let then = UnixMillis(now.0.saturating_add(days.saturating_mul(DAY_MILLIS)));
+        let date = then.timestamp().to_zoned(jiff::tz::TimeZone::UTC).date();
         let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
         rcgen::date_time_ymd(date.year().into(), month, day)
     };
-    params.not_before = midnight(UnixMillis(now.0 - i64::from(DAY_SECONDS) * 1_000));
-    params.not_after = midnight(now + Duration::from_secs(u64::from(DAY_SECONDS) * 366));
+    params.not_before = midnight(first);
+    params.not_after = midnight(last);
+}
+
+/// From yesterday (clocks differ) for about a year: some TLS stacks refuse longer ones.
+fn limit_validity(params: &mut CertificateParams, now: UnixMillis) {
+    set_validity(params, now, -1, 366);
 }
 
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-const DAY_SECONDS: u32 = 86_400;
+const DAY_MILLIS: i64 = 86_400_000;
 
 #[cfg(test)]
 mod tests {

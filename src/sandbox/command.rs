@@ -37,10 +37,8 @@ pub(super) fn split(line: &[u8]) -> Result<(Verb, Option<&str>), &'static str> {
         Some((word, argument)) => (word, Some(argument)),
         None => (text, None),
     };
-    let (_, verb) = VERBS
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(word))
-        .ok_or("500 5.3.3 Unrecognized command")?;
+    let (_, verb) =
+        VERBS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).ok_or(UNRECOGNIZED)?;
     Ok((*verb, argument))
 }
 
@@ -220,6 +218,8 @@ fn is_xtext(text: &str, utf8: bool) -> bool {
     true
 }
 
+/// For a verb that is not known, or not offered.
+pub(super) const UNRECOGNIZED: &str = "500 5.3.3 Unrecognized command";
 /// Both for the SIZE parameter and for mail data that turns out too large.
 pub(super) const TOO_LARGE: &str = "552 5.3.4 Message size exceeds fixed maximum message size";
 /// For an argument that a command does not take, or not in this form.

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::random;
+use super::{Fault, random};
 
 /// What the fake tenant looks like.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct Config {
     pub save_to: Option<PathBuf>,
     /// Whether an [`Arrival`](super::Arrival) carries its mail data.
     pub keep_mail_data: bool,
+    /// What goes wrong from the start.
+    pub faults: Vec<Fault>,
+    /// What decides when faults strike that do so by chance: the same seed, the same order.
+    pub fault_seed: u64,
 }
 
 /// Which addresses may stand in From and MAIL.
@@ -74,6 +78,8 @@ impl Default for Config {
             max_message_size: 157_286_400,
             save_to: None,
             keep_mail_data: false,
+            faults: Vec::new(),
+            fault_seed: 0,
         }
     }
 }

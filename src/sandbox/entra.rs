@@ -159,6 +159,20 @@ impl TokenRefusal {
         Self::new("invalid_resource", 500_011, text)
     }
 
+    /// The tenant asks for too many tokens.
+    pub fn throttled() -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let text = "The request was denied as too many have been received. Try again later.";
+        Self { status, ..Self::new("temporarily_unavailable", 90_055, text) }
+    }
+
+    /// Entra itself is in trouble.
+    pub fn unavailable(status: u16) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let text = "A transient error has occurred. Please try again.";
+        Self { status, ..Self::new("temporarily_unavailable", 90_033, text) }
+    }
+
     /// The `error_description` without the ids.
     pub fn description(&self) -> String {
         format!("AADSTS{}: {}", self.code, self.text)

@@ -24,6 +24,15 @@ pub enum Event {
         /// What was wrong, as the client heard it.
         description: String,
     },
+    /// A fault that was set has struck. What the client saw of it follows, if it saw a refusal.
+    FaultStruck {
+        /// Its name.
+        name: &'static str,
+        /// Where it struck.
+        stage: &'static str,
+        /// How many times it has struck by now.
+        count: u32,
+    },
     /// An SMTP client has begun TLS.
     Connected {
         /// Where it comes from.

@@ -1,6 +1,6 @@
 //! The token endpoint: `POST /{tenant}/oauth2/v2.0/token` over TLS, with Entra's answers.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -12,27 +12,28 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     Event, accept,
+    certificates::Acceptors,
     entra::TokenRefusal,
-    tenant::{Tenant, is_guid},
+    faults::{Action, Stage, Strike},
+    tenant::{Granted, Tenant, is_guid},
 };
 use crate::drain::Drain;
 
 /// Serves `listener` until the drain begins.
 pub(super) async fn serve(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    acceptors: Acceptors,
     tenant: Arc<Tenant>,
     drain: Drain,
 ) {
     accept(&listener, &drain, |socket, peer| {
-        let (acceptor, tenant) = (acceptor.clone(), Arc::clone(&tenant));
-        connection(socket, peer, acceptor, tenant)
+        let (acceptors, tenant) = (acceptors.clone(), Arc::clone(&tenant));
+        connection(socket, peer, acceptors, tenant)
     })
     .await;
 }
@@ -40,9 +41,10 @@ pub(super) async fn serve(
 async fn connection(
     socket: TcpStream,
     peer: SocketAddr,
-    acceptor: TlsAcceptor,
+    acceptors: Acceptors,
     tenant: Arc<Tenant>,
 ) {
+    let acceptor = acceptors.pick(tenant.strike(Stage::LoginHandshake, &[]).as_ref());
     let stream = match tokio::time::timeout(REQUEST_TIMEOUT, acceptor.accept(socket)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -53,7 +55,7 @@ async fn connection(
     };
     let service = service_fn(|request| {
         let tenant = Arc::clone(&tenant);
-        async move { Ok::<_, Infallible>(answer(request, &tenant).await) }
+        async move { answer(request, &tenant).await }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -65,7 +67,15 @@ async fn connection(
     }
 }
 
-async fn answer(request: Request<Incoming>, tenant: &Tenant) -> Response<Full<Bytes>> {
+/// A client was left without an answer on purpose.
+#[derive(Debug, thiserror::Error)]
+#[error("closed without an answer, as a fault wants it")]
+struct Silence;
+
+async fn answer(
+    request: Request<Incoming>,
+    tenant: &Tenant,
+) -> Result<Response<Full<Bytes>>, Silence> {
     // Only a GUID is taken over as correlation id; anything else gets a new one.
     let correlation_id = request
         .headers()
@@ -73,52 +83,96 @@ async fn answer(request: Request<Incoming>, tenant: &Tenant) -> Response<Full<By
         .and_then(|value| value.to_str().ok())
         .filter(|value| is_guid(value))
         .map(str::to_owned);
+    let refuse = |refusal: &TokenRefusal| {
+        let body = refusal.body(tenant.now(), correlation_id.as_deref());
+        tenant.emit(Event::TokenRefused {
+            error: refusal.error.to_owned(),
+            code: refusal.code,
+            description: refusal.description(),
+        });
+        response(refusal.status, serde_json::to_string(&body).unwrap_or_default())
+    };
     match token(request, tenant).await {
-        Ok(token) => {
-            let expires_in = tenant.config.token_lifetime;
+        Ok(Granted { token, lifetime }) => {
             let client_id = tenant.config.client_id.clone();
-            tenant.emit(Event::TokenIssued { client_id, expires_in });
+            tenant.emit(Event::TokenIssued { client_id, expires_in: lifetime });
             let body = serde_json::json!({
                 "token_type": "Bearer",
-                "expires_in": expires_in.as_secs(),
-                "ext_expires_in": expires_in.as_secs(),
+                "expires_in": lifetime.as_secs(),
+                "ext_expires_in": lifetime.as_secs(),
                 "access_token": token.expose_secret(),
             });
-            response(StatusCode::OK, body.to_string())
+            Ok(response(StatusCode::OK, body.to_string()))
         }
-        Err(refusal) => {
-            let body = refusal.body(tenant.now(), correlation_id.as_deref());
-            tenant.emit(Event::TokenRefused {
-                error: refusal.error.to_owned(),
-                code: refusal.code,
-                description: refusal.description(),
-            });
-            response(refusal.status, serde_json::to_string(&body).unwrap_or_default())
+        Err(NoToken::Refused(refusal)) => Ok(refuse(&refusal)),
+        Err(NoToken::Fault(strike)) => fault(&strike, refuse).await,
+    }
+}
+
+/// Why there is no token.
+enum NoToken {
+    Refused(TokenRefusal),
+    Fault(Strike),
+}
+
+impl From<TokenRefusal> for NoToken {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Answers as the fault has it that struck.
+async fn fault(
+    strike: &Strike,
+    refuse: impl Fn(&TokenRefusal) -> Response<Full<Bytes>>,
+) -> Result<Response<Full<Bytes>>, Silence> {
+    match strike.action() {
+        Action::TooManyRequests => {
+            let mut response = refuse(&TokenRefusal::throttled());
+            let seconds = strike.time().as_secs().into();
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            Ok(response)
+        }
+        Action::ServerError => Ok(refuse(&TokenRefusal::unavailable(strike.status()))),
+        Action::Garbage => {
+            let mut response = response(StatusCode::OK, PORTAL.to_owned());
+            let html = header::HeaderValue::from_static("text/html; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, html);
+            Ok(response)
+        }
+        _ => {
+            tokio::time::sleep(strike.time()).await;
+            Err(Silence)
         }
     }
 }
 
-async fn token(request: Request<Incoming>, tenant: &Tenant) -> Result<SecretString, TokenRefusal> {
+async fn token(request: Request<Incoming>, tenant: &Tenant) -> Result<Granted, NoToken> {
     let name = tenant_of(request.uri().path())?;
     if request.method() != Method::POST {
-        return Err(TokenRefusal::not_a_post(request.method().as_str()));
+        return Err(TokenRefusal::not_a_post(request.method().as_str()).into());
     }
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY).collect();
     let body = match tokio::time::timeout(REQUEST_TIMEOUT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(TokenRefusal::body_too_large());
+            return Err(TokenRefusal::body_too_large().into());
         }
-        Ok(Err(_)) | Err(_) => return Err(TokenRefusal::malformed("the body ended early")),
+        Ok(Err(_)) | Err(_) => {
+            return Err(TokenRefusal::malformed("the body ended early").into());
+        }
     };
+    if let Some(strike) = tenant.strike(Stage::TokenRequest, &[]) {
+        return Err(NoToken::Fault(strike));
+    }
     // Entra does not look into a body of another type: to it, every parameter is missing.
     let mut form = match is_form(&parts.headers) {
         true => Form::read(&body).ok_or_else(|| TokenRefusal::malformed("the form"))?,
         false => Form::default(),
     };
     form.add_basic_credentials(&parts.headers)?;
-    tenant.grant(&name, &form)
+    Ok(tenant.grant(&name, &form)?)
 }
 
 /// The tenant that `path` names.
@@ -230,6 +284,9 @@ fn decode(text: &[u8], plus_is_space: bool) -> Option<String> {
     String::from_utf8(octets).ok()
 }
 
+/// What a network shows that wants its visitors to log in first.
+const PORTAL: &str = "<!DOCTYPE html><html><head><title>Welcome</title></head>\
+                      <body>Please log in to use this network.</body></html>\n";
 const MAX_BODY: usize = 64 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -9,11 +9,12 @@ pub(super) use self::auth::Mechanism;
 use super::{
     Arrival, Event, ForwardPath,
     command::{self, Verb},
+    faults::{Stage, Strike},
     header::Header,
     mail_data::MailData,
     random,
     tenant::{Login, Tenant},
-    verdict,
+    verdict::{self, Verdict},
 };
 
 /// The server's side of one connection.
@@ -24,6 +25,8 @@ pub(super) struct Session {
     peer: SocketAddr,
     id: String,
     secured: bool,
+    /// STARTTLS was not offered, so it is not known either.
+    starttls_hidden: bool,
     greeting: Option<Greeting>,
     login: Option<Login>,
     transaction: Option<Transaction>,
@@ -50,28 +53,45 @@ pub(super) enum Step {
     Upgrade,
     /// Read mail data.
     MailData,
+    /// Wait for mail data to begin, then drop the connection.
+    BreakOff,
     /// Close the connection.
     Close,
+    /// Drop it without a word.
+    Drop,
 }
 
 type Outcome = Result<Step, Cow<'static, str>>;
 
 impl Session {
-    /// A session whose greeting is in `replies`.
+    /// A session that has not greeted yet.
     pub fn new(tenant: Arc<Tenant>, peer: SocketAddr) -> Self {
-        let mut session = Self {
+        Self {
             replies: Vec::with_capacity(512),
             tenant,
             peer,
             id: random::trace_id(),
             secured: false,
+            starttls_hidden: false,
             greeting: None,
             login: None,
             transaction: None,
-        };
-        let (date, id) = (session.tenant.now().rfc5322(), session.id.clone());
-        session.reply(&format!("220 {HOST} Microsoft ESMTP MAIL Service ready at {date} [{id}]"));
-        session
+        }
+    }
+
+    /// The first words.
+    pub fn greet(&mut self) -> Step {
+        if let Err(reply) = self.fault(Stage::Greeting, &[]) {
+            return self.refused("greeting", &reply);
+        }
+        let (date, id) = (self.tenant.now().rfc5322(), self.id.clone());
+        self.reply(&format!("220 {HOST} Microsoft ESMTP MAIL Service ready at {date} [{id}]"));
+        Step::Command
+    }
+
+    /// The fault that strikes the TLS handshake.
+    pub fn handshake_fault(&self) -> Option<Strike> {
+        self.tenant.strike(Stage::SmtpHandshake, &[])
     }
 
     /// After the TLS handshake everything begins anew (RFC 3207 section 4.2).
@@ -108,10 +128,7 @@ impl Session {
                 self.simple(verb, argument)
             }
         };
-        outcome.unwrap_or_else(|reply| {
-            self.refuse(verb.name(), &reply);
-            Step::Command
-        })
+        outcome.unwrap_or_else(|reply| self.refused(verb.name(), &reply))
     }
 
     fn hello(&mut self, argument: Option<&str>, extended: bool) -> Outcome {
@@ -126,9 +143,13 @@ impl Session {
             return Ok(Step::Command);
         }
         let size = format!("SIZE {}", self.tenant.config.max_message_size);
-        let door = if self.secured { "AUTH LOGIN XOAUTH2" } else { "STARTTLS" };
-        let offers = [&hello, &size, "PIPELINING", "DSN", "ENHANCEDSTATUSCODES", door, "8BITMIME"];
-        for offer in offers {
+        self.starttls_hidden = !self.secured && self.tenant.strike(Stage::Ehlo, &[]).is_some();
+        let door = match (self.secured, self.starttls_hidden) {
+            (true, _) => Some("AUTH LOGIN XOAUTH2"),
+            (false, hidden) => (!hidden).then_some("STARTTLS"),
+        };
+        let offers = [&hello, &size, "PIPELINING", "DSN", "ENHANCEDSTATUSCODES"];
+        for offer in offers.into_iter().chain(door).chain(["8BITMIME"]) {
             self.reply(&format!("250-{offer}"));
         }
         self.reply("250 SMTPUTF8");
@@ -138,9 +159,13 @@ impl Session {
     fn start_tls(&mut self, argument: Option<&str>) -> Outcome {
         self.need_extended_greeting()?;
         none_expected(argument)?;
+        if self.starttls_hidden {
+            return Err(command::UNRECOGNIZED.into());
+        }
         if self.secured {
             return Err("503 5.5.2 Only one STARTTLS command can be issued per session".into());
         }
+        self.fault(Stage::StartTls, &[])?;
         self.reply("220 2.0.0 SMTP server ready");
         Ok(Step::Upgrade)
     }
@@ -154,6 +179,7 @@ impl Session {
             return Err("503 5.5.2 Sender already specified".into());
         }
         let mail = command::mail(argument, self.tenant.config.max_message_size)?;
+        self.fault(Stage::Mail, &[])?;
         self.transaction = Some(Transaction { mail, forward_paths: Vec::new() });
         self.reply("250 2.1.0 Sender OK");
         Ok(Step::Command)
@@ -162,13 +188,16 @@ impl Session {
     fn rcpt(&mut self, argument: Option<&str>) -> Outcome {
         self.need_greeting()?;
         let most = self.tenant.config.max_recipients;
-        let transaction = self.transaction.as_mut().ok_or("503 5.5.2 Need mail command")?;
+        let transaction = self.transaction.as_ref().ok_or("503 5.5.2 Need mail command")?;
         let rcpt = command::rcpt(argument, transaction.mail.smtputf8)?;
         if transaction.forward_paths.len() >= most {
             return Err("452 4.5.3 Too many recipients".into());
         }
+        self.fault(Stage::Rcpt, &[&rcpt.forward_path])?;
         let command::Rcpt { forward_path: address, parameters } = rcpt;
-        transaction.forward_paths.push(ForwardPath { address, parameters });
+        if let Some(transaction) = &mut self.transaction {
+            transaction.forward_paths.push(ForwardPath { address, parameters });
+        }
         self.reply("250 2.1.5 Recipient OK");
         Ok(Step::Command)
     }
@@ -182,12 +211,18 @@ impl Session {
         }
         if !self.login.as_ref().is_some_and(Login::may_submit) {
             self.transaction = None;
-            return Err("432 4.3.2 Concurrent connections limit exceeded. \
-                        Visit https://aka.ms/concurrent_sending for more information."
-                .into());
+            return Err(TOO_MANY_CONNECTIONS.into());
         }
+        if let Err(reply) = self.fault(Stage::Data, &[]) {
+            self.transaction = None;
+            return Err(reply);
+        }
+        let step = match self.tenant.strike(Stage::MailData, &[]) {
+            None => Step::MailData,
+            Some(_) => Step::BreakOff,
+        };
         self.reply("354 Start mail input; end with <CRLF>.<CRLF>");
-        Ok(Step::MailData)
+        Ok(step)
     }
 
     fn simple(&mut self, verb: Verb, argument: Option<&str>) -> Outcome {
@@ -214,16 +249,31 @@ impl Session {
     }
 
     /// Judges a message that has been read to its end, and answers.
-    pub async fn message(&mut self, data: MailData) {
+    pub async fn message(&mut self, data: MailData) -> Step {
         let (Some(transaction), Some(login)) = (self.transaction.take(), &self.login) else {
-            return; // no 354 went out without both
+            return Step::Command; // no 354 went out without both
         };
         let mailbox = login.mailbox().to_owned();
+        let verdict = self.take_in(mailbox, transaction, data).await;
+        if let Some(strike) = self.tenant.strike(Stage::FinalReply, &[]) {
+            tokio::time::sleep(strike.time()).await;
+        }
+        match verdict {
+            Verdict::Taken(reply) => self.reply(&reply),
+            Verdict::Refused(reply) => return self.refused(MAIL_DATA, &reply),
+            Verdict::Drop => {
+                self.note(MAIL_DATA, "connection dropped at the final dot".into());
+                return Step::Drop;
+            }
+        }
+        Step::Command
+    }
+
+    async fn take_in(&self, mailbox: String, transaction: Transaction, data: MailData) -> Verdict {
         let header = Header::read(data.octets());
         let reverse_path = &transaction.mail.reverse_path;
-        if let Err(reply) = verdict::judge(&self.tenant, &mailbox, reverse_path, &data, &header) {
-            self.refuse(MAIL_DATA, &reply);
-            return;
+        if let Err(verdict) = verdict::judge(&self.tenant, &mailbox, reverse_path, &data, &header) {
+            return verdict;
         }
         let arrival = Arrival {
             number: 0, // given by Arrivals::add
@@ -239,17 +289,38 @@ impl Session {
             from: header.from,
             message_id: header.message_id,
         };
-        match self.tenant.arrivals.add(arrival, data.into_octets()).await {
-            Ok(arrival) => {
-                let reply = verdict::accepted(&arrival);
-                self.reply(&reply);
-                self.tenant.emit(Event::Arrived { arrival, reply });
-            }
+        let arrival = match self.tenant.arrivals.add(arrival, data.into_octets()).await {
+            Ok(arrival) => arrival,
             Err(error) => {
                 tracing::error!(%error, "sandbox could not save an arrival");
-                self.refuse(MAIL_DATA, "451 4.7.0 Temporary server error. Please try again later.");
+                return Verdict::Refused(
+                    "451 4.7.0 Temporary server error. Please try again later.".into(),
+                );
             }
+        };
+        let (verdict, reply) = match self.tenant.strike(Stage::Taken, &[]) {
+            None => {
+                let reply = verdict::accepted(&arrival);
+                (Verdict::Taken(reply.clone()), reply)
+            }
+            Some(_) => (Verdict::Drop, "nothing: the connection is dropped".to_owned()),
+        };
+        self.tenant.emit(Event::Arrived { arrival, reply });
+        verdict
+    }
+
+    /// The refusal of the fault that strikes at `stage`, if one does.
+    fn fault(&self, stage: Stage, subjects: &[&str]) -> Result<(), Cow<'static, str>> {
+        match self.tenant.strike(stage, subjects).and_then(|strike| strike.refusal()) {
+            None => Ok(()),
+            Some(reply) => Err(reply.into()),
         }
+    }
+
+    /// Refuses a command; RFC 5321 section 4.2.2 has the connection closed after a 421.
+    fn refused(&mut self, command: &str, reply: &str) -> Step {
+        self.refuse(command, reply);
+        if reply.starts_with("421 ") { Step::Close } else { Step::Command }
     }
 
     fn need_greeting(&self) -> Result<(), Cow<'static, str>> {
@@ -287,4 +358,8 @@ fn none_expected(argument: Option<&str>) -> Result<(), Cow<'static, str>> {
 pub(super) const MAIL_DATA: &str = "mail data";
 /// The name that this server goes by in its replies.
 pub(super) const HOST: &str = "SB0P000CA0001.outlook.sandbox.example";
+/// More connections of one mailbox than may submit at a time.
+pub(super) const TOO_MANY_CONNECTIONS: &str = "432 4.3.2 Concurrent connections limit exceeded. \
+                                               Visit https://aka.ms/concurrent_sending for more \
+                                               information.";
 const NO_GREETING: &str = "503 5.5.2 Send hello first";

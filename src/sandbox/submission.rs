@@ -6,10 +6,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     accept,
+    certificates::Acceptors,
     session::{MAIL_DATA, Session, Step},
     tenant::Tenant,
     wire::{Line, Wire},
@@ -19,15 +19,15 @@ use crate::drain::Drain;
 /// Serves `listener` until the drain begins.
 pub(super) async fn serve(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    acceptors: Acceptors,
     tenant: Arc<Tenant>,
     drain: Drain,
 ) {
     accept(&listener, &drain, |socket, peer| {
         let session = Session::new(Arc::clone(&tenant), peer);
-        let acceptor = acceptor.clone();
+        let acceptors = acceptors.clone();
         async move {
-            if let Err(error) = connection(socket, acceptor, session).await {
+            if let Err(error) = connection(socket, acceptors, session).await {
                 tracing::debug!(%peer, %error, "sandbox submission: connection lost");
             }
         }
@@ -37,16 +37,22 @@ pub(super) async fn serve(
 
 async fn connection(
     socket: TcpStream,
-    acceptor: TlsAcceptor,
+    acceptors: Acceptors,
     mut session: Session,
 ) -> io::Result<()> {
     let mut wire = Wire::new(socket);
-    if converse(&mut wire, &mut session).await? == End::Close {
-        drop(session);
-        wire.close().await;
-        return Ok(());
+    let first = session.greet();
+    match converse(&mut wire, &mut session, first).await? {
+        End::Upgrade => {}
+        End::Drop => return Ok(()),
+        End::Close => {
+            drop(session);
+            wire.close().await;
+            return Ok(());
+        }
     }
-    let handshake = acceptor.accept(wire.into_stream());
+    let fault = session.handshake_fault();
+    let handshake = acceptors.pick(fault.as_ref()).accept(wire.into_stream());
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await? {
         Ok(stream) => stream,
         Err(error) => {
@@ -56,7 +62,9 @@ async fn connection(
     };
     session.secure();
     let mut wire = Wire::new(stream);
-    converse(&mut wire, &mut session).await?;
+    if converse(&mut wire, &mut session, Step::Command).await? == End::Drop {
+        return Ok(());
+    }
     drop(session); // another connection may have its place
     wire.close().await;
     Ok(())
@@ -67,15 +75,18 @@ async fn connection(
 enum End {
     Close,
     Upgrade,
+    /// As if a cable had been pulled.
+    Drop,
 }
 
 /// Talks until one side wants to close or to begin TLS.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     session: &mut Session,
+    first: Step,
 ) -> io::Result<End> {
     let mut line = Vec::with_capacity(256);
-    let mut step = Step::Command;
+    let mut step = first;
     loop {
         step = match step {
             Step::Command | Step::AuthResponse(_) => {
@@ -101,9 +112,14 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     session.note(MAIL_DATA, "connection closed before the final dot".into());
                     return Ok(End::Close);
                 }
-                session.message(data).await;
-                Step::Command
+                session.message(data).await
             }
+            Step::BreakOff => {
+                wire.wait_for_input(&mut session.replies).await?;
+                session.note(MAIL_DATA, "connection dropped before the final dot".into());
+                return Ok(End::Drop);
+            }
+            Step::Drop => return Ok(End::Drop),
             Step::Upgrade => {
                 wire.send(&mut session.replies).await?;
                 return Ok(End::Upgrade);
@@ -126,8 +142,8 @@ fn take(step: Step, line: &[u8], more: bool, session: &mut Session) -> Step {
     let stage = match next {
         Step::Upgrade => "STARTTLS",
         Step::AuthResponse(_) => "AUTH",
-        Step::MailData => "DATA",
-        Step::Command | Step::Close => return next,
+        Step::MailData | Step::BreakOff => "DATA",
+        Step::Command | Step::Close | Step::Drop => return next,
     };
     if !more {
         return next;

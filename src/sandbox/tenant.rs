@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -19,6 +20,7 @@ use super::{
     address,
     arrivals::Arrivals,
     entra::TokenRefusal,
+    faults::{Faults, Stage, Strike},
     login::Form,
     random,
 };
@@ -29,6 +31,7 @@ use crate::clock::{Clock, UnixMillis};
 pub(super) struct Tenant {
     pub config: Config,
     pub arrivals: Arrivals,
+    pub faults: Faults,
     clock: Clock,
     object_id: String,
     tokens: Tokens,
@@ -41,6 +44,13 @@ pub(super) struct Tenant {
 struct Connections {
     next: AtomicU64,
     by_mailbox: Mutex<HashMap<String, Vec<u64>>>,
+}
+
+/// An access token, and how long it is good.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub token: SecretString,
+    pub lifetime: Duration,
 }
 
 /// Why a login is refused; for our log only, the client hears the same in each case.
@@ -57,6 +67,7 @@ impl Tenant {
     pub fn new(config: Config, clock: Clock) -> io::Result<Self> {
         let arrivals = Arrivals::new(config.save_to.clone(), config.keep_mail_data)?;
         Ok(Self {
+            faults: Faults::new(config.fault_seed, &config.faults),
             config,
             arrivals,
             clock,
@@ -83,8 +94,16 @@ impl Tenant {
         self.events.subscribe()
     }
 
+    /// The fault that strikes at `stage` one of the `subjects`, if one does.
+    pub fn strike(&self, stage: Stage, subjects: &[&str]) -> Option<Strike> {
+        let strike = self.faults.strike(stage, subjects)?;
+        let (name, stage) = (strike.kind.name(), strike.kind.stage());
+        self.emit(Event::FaultStruck { name, stage, count: strike.count });
+        Some(strike)
+    }
+
     /// Decides about a token request to the endpoint of `tenant`.
-    pub fn grant(&self, tenant: &str, form: &Form) -> Result<SecretString, TokenRefusal> {
+    pub fn grant(&self, tenant: &str, form: &Form) -> Result<Granted, TokenRefusal> {
         self.check_tenant(tenant)?;
         let required = |name| form.value(name).ok_or_else(|| TokenRefusal::parameter_missing(name));
         let grant_type = required("grant_type")?;
@@ -100,15 +119,22 @@ impl Tenant {
         }
         let (audience, resource) = resource_of(scope, tenant)?;
         self.check_credential(form)?;
+        if self.strike(Stage::Credential, &[]).is_some() {
+            return Err(TokenRefusal::wrong_secret(&self.config.client_id));
+        }
+        let lifetime = match self.strike(Stage::TokenIssue, &[]) {
+            Some(strike) => strike.time(),
+            None => self.config.token_lifetime,
+        };
         let request = access_token::Request {
             tenant_id: &self.config.tenant_id,
             client_id: &self.config.client_id,
             object_id: &self.object_id,
             audience,
             resource,
-            lifetime: self.config.token_lifetime,
+            lifetime,
         };
-        Ok(self.tokens.issue(&request, self.now()))
+        Ok(Granted { token: self.tokens.issue(&request, self.now()), lifetime })
     }
 
     fn check_tenant(&self, tenant: &str) -> Result<(), TokenRefusal> {
@@ -146,6 +172,11 @@ impl Tenant {
         let mut connections = lock(&self.connections.by_mailbox);
         connections.entry(mailbox.clone()).or_default().push(connection);
         Ok(Login { tenant: Arc::clone(self), mailbox: mailbox.clone(), connection })
+    }
+
+    /// Makes `token` one that has expired.
+    pub fn void(&self, token: &str) {
+        self.tokens.void(token, self.now());
     }
 
     /// Whether whoever logged in as `mailbox` may put `address` into From or MAIL.
@@ -234,8 +265,6 @@ const EVENT_CAPACITY: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const SCOPE: &str = "https://outlook.office365.com/.default";
@@ -280,7 +309,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_opens_a_mailbox_of_the_tenant_until_it_expires() {
         let tenant = tenant(Config::default());
-        let token = tenant.grant("sandbox.example", &form(&tenant, &[])).unwrap();
+        let token = tenant.grant("sandbox.example", &form(&tenant, &[])).unwrap().token;
         let log_in = |user: &str| {
             tenant.log_in(user, token.expose_secret()).map(|login| login.mailbox().to_owned())
         };
@@ -293,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn connections_over_the_limit_may_not_submit_until_another_closes() {
         let tenant = tenant(Config { max_connections: Some(2), ..Config::default() });
-        let token = tenant.grant("sandbox.example", &form(&tenant, &[])).unwrap();
+        let token = tenant.grant("sandbox.example", &form(&tenant, &[])).unwrap().token;
         let log_in = || tenant.log_in("relay@sandbox.example", token.expose_secret()).unwrap();
         let (first, second, third) = (log_in(), log_in(), log_in());
         assert_eq!([&first, &second, &third].map(Login::may_submit), [true, true, false]);

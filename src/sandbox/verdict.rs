@@ -4,8 +4,30 @@
 use std::borrow::Cow;
 
 use super::{
-    Arrival, command, header::Header, mail_data::MailData, random, session::HOST, tenant::Tenant,
+    Arrival, command,
+    faults::{Action, Stage},
+    header::Header,
+    mail_data::MailData,
+    random,
+    session::HOST,
+    tenant::Tenant,
 };
+
+/// What becomes of a message.
+pub(super) enum Verdict {
+    /// It was taken, and this is the reply.
+    Taken(String),
+    /// It was not, and this is the reply.
+    Refused(Cow<'static, str>),
+    /// There is no reply.
+    Drop,
+}
+
+impl From<&'static str> for Verdict {
+    fn from(reply: &'static str) -> Self {
+        Self::Refused(reply.into())
+    }
+}
 
 /// An empty message that holds as much mail data in memory as somebody will want to have.
 pub(super) fn new_message(tenant: &Tenant) -> MailData {
@@ -14,14 +36,14 @@ pub(super) fn new_message(tenant: &Tenant) -> MailData {
     MailData::new(if all { most } else { most.min(HEADER_LIMIT) })
 }
 
-/// Judges a message that `mailbox` submits; the error is the reply.
+/// Judges a message that `mailbox` submits; the error is why it is not taken.
 pub(super) fn judge(
     tenant: &Tenant,
     mailbox: &str,
     reverse_path: &str,
     data: &MailData,
     header: &Header,
-) -> Result<(), Cow<'static, str>> {
+) -> Result<(), Verdict> {
     if data.size() > tenant.config.max_message_size {
         return Err(command::TOO_LARGE.into());
     }
@@ -35,14 +57,28 @@ pub(super) fn judge(
     let denied = [author.as_str(), reverse_path]
         .into_iter()
         .find(|address| !tenant.may_send_as(mailbox, address));
-    match denied {
-        None => Ok(()),
-        Some(address) => Err(Cow::Owned(format!(
+    if let Some(address) = denied {
+        return Err(send_as_denied(mailbox, address));
+    }
+    let Some(strike) = tenant.strike(Stage::FinalDot, &[&author, reverse_path]) else {
+        return Ok(());
+    };
+    Err(match (strike.action(), strike.refusal()) {
+        (Action::DenySender, _) => send_as_denied(mailbox, &strike.subject),
+        (_, Some(reply)) => reply.into(),
+        _ => Verdict::Drop,
+    })
+}
+
+fn send_as_denied(mailbox: &str, address: &str) -> Verdict {
+    Verdict::Refused(
+        format!(
             "554 5.2.252 SendAsDenied; {mailbox} not allowed to send as {}; \
              STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied",
             address.escape_default()
-        ))),
-    }
+        )
+        .into(),
+    )
 }
 
 /// The final reply to a message that was accepted.

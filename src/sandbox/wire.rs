@@ -97,6 +97,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// Sends `replies` and waits until the client has sent something, or closed.
+    pub async fn wait_for_input(&mut self, replies: &mut Vec<u8>) -> io::Result<()> {
+        if self.has_input() {
+            return self.send(replies).await;
+        }
+        self.fill(replies).await.map(|_| ())
+    }
+
     /// Sends `replies` in one write and empties them.
     pub async fn send(&mut self, replies: &mut Vec<u8>) -> io::Result<()> {
         if replies.is_empty() {

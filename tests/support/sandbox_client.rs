@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "a test file that includes this uses a part")]
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use o365_relay::{
@@ -35,8 +35,12 @@ pub fn connector(sandbox: &Sandbox) -> TlsConnector {
 }
 
 pub async fn tls(sandbox: &Sandbox, socket: TcpStream) -> TlsStream<TcpStream> {
+    try_tls(sandbox, socket).await.expect("a TLS handshake")
+}
+
+pub async fn try_tls(sandbox: &Sandbox, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from("localhost").expect("a host name");
-    connector(sandbox).connect(name, socket).await.expect("a TLS handshake")
+    connector(sandbox).connect(name, socket).await
 }
 
 // --- the token endpoint
@@ -83,7 +87,17 @@ impl TokenRequest {
         self
     }
 
+    /// The status and the JSON of the answer.
     pub async fn send(self, sandbox: &Sandbox) -> (u16, serde_json::Value) {
+        let answer = self.exchange(sandbox).await.expect("a TLS handshake");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        assert!(head.contains("content-type: application/json; charset=utf-8"), "{head}");
+        assert!(head.contains("cache-control: no-store"), "{head}");
+        (head[9..12].parse().unwrap(), serde_json::from_str(body).expect("JSON"))
+    }
+
+    /// The answer with its head; empty if the connection was closed without one.
+    pub async fn exchange(self, sandbox: &Sandbox) -> io::Result<String> {
         let encode = |text: &str| {
             text.bytes().fold(String::new(), |encoded, octet| format!("{encoded}%{octet:02X}"))
         };
@@ -101,15 +115,14 @@ impl TokenRequest {
         );
         let port = sandbox.login_url().rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
         let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let mut stream = tls(sandbox, socket).await;
+        let mut stream = try_tls(sandbox, socket).await?;
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-        assert!(head.contains("content-type: application/json; charset=utf-8"), "{head}");
-        assert!(head.contains("cache-control: no-store"), "{head}");
-        (head[9..12].parse().unwrap(), serde_json::from_str(body).expect("JSON"))
+        match stream.read_to_end(&mut answer).await {
+            // Nobody says goodbye after an answer that never came.
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+            _ => Ok(String::from_utf8(answer).unwrap()),
+        }
     }
 }
 

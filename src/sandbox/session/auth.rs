@@ -6,6 +6,7 @@ use super::{Outcome, Session, Step};
 use crate::sandbox::{
     Event,
     command::{self, Verb},
+    faults::{Action, Stage, Strike},
     tenant::{Login, LoginFault},
 };
 
@@ -15,6 +16,8 @@ pub(in crate::sandbox) enum Mechanism {
     Xoauth2,
     LoginName,
     LoginPassword,
+    /// Whatever comes, the answer is no.
+    Refused,
 }
 
 impl Session {
@@ -49,6 +52,8 @@ impl Session {
             Mechanism::Xoauth2 => "334 ",
             Mechanism::LoginName => "334 VXNlcm5hbWU6",
             Mechanism::LoginPassword => "334 UGFzc3dvcmQ6",
+            // {"status":"401","schemes":"Bearer"}, the like of which others than Exchange send
+            Mechanism::Refused => "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiQmVhcmVyIn0=",
         });
         Step::AuthResponse(mechanism)
     }
@@ -65,6 +70,7 @@ impl Session {
         match mechanism {
             // Exchange answers a cancelled exchange with the same 535.
             _ if response == b"*" => Err(UNAUTHENTICATED.into()),
+            Mechanism::Refused => Err(UNAUTHENTICATED.into()),
             Mechanism::LoginName => Ok(self.challenge(Mechanism::LoginPassword)),
             Mechanism::LoginPassword => {
                 Err("535 5.7.139 Authentication unsuccessful, basic authentication is disabled."
@@ -75,6 +81,9 @@ impl Session {
                     tracing::info!(peer = %self.peer, %reason, "sandbox refused a login");
                     UNAUTHENTICATED
                 })?;
+                if let Some(strike) = self.tenant.strike(Stage::Auth, &[]) {
+                    return self.refuse_login(&strike, response);
+                }
                 let mailbox = login.mailbox().to_owned();
                 self.login = Some(login);
                 self.tenant.emit(Event::Authenticated { mailbox });
@@ -82,6 +91,22 @@ impl Session {
                 Ok(Step::Command)
             }
         }
+    }
+
+    /// Does to a good login what the fault has it that struck.
+    fn refuse_login(&mut self, strike: &Strike, response: &[u8]) -> Outcome {
+        match (strike.action(), strike.refusal()) {
+            (_, Some(reply)) => return Err(reply.into()),
+            (Action::RefuseAfterChallenge, _) => return Ok(self.challenge(Mechanism::Refused)),
+            (Action::VoidToken, _) => {
+                let decoded = STANDARD.decode(response).unwrap_or_default();
+                if let Some((_, token)) = split_xoauth2(&decoded) {
+                    self.tenant.void(token);
+                }
+            }
+            _ => {}
+        }
+        Err(UNAUTHENTICATED.into())
     }
 
     /// The reason for a refusal is for our log; the client learns as little as from Exchange.

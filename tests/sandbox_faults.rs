@@ -1,0 +1,273 @@
+//! Each fault of the sandbox over real sockets, and the ways to set them.
+
+#[path = "support/sandbox_client.rs"]
+mod sandbox_client;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use o365_relay::sandbox::{Config, Event, Fault, FaultKind, Sandbox, fault_kinds};
+use tokio::{net::TcpStream, time::Instant};
+
+use self::sandbox_client::*;
+
+fn fault(text: &str) -> Fault {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+async fn with_faults(texts: &[&str]) -> Sandbox {
+    let faults = texts.iter().map(|text| fault(text)).collect();
+    start(Config { faults, ..Config::default() }).await
+}
+
+/// One message as a client sends it that stops at the first thing it does not like: what that
+/// was, or the final reply.
+async fn attempt(sandbox: &Sandbox) -> String {
+    match new_token(sandbox).await {
+        Ok(token) => submit_with(sandbox, &token).await.unwrap_or_else(|stop| stop),
+        Err(stop) => stop,
+    }
+}
+
+async fn new_token(sandbox: &Sandbox) -> Result<String, String> {
+    let answer = TokenRequest::new(sandbox.config()).exchange(sandbox).await;
+    let answer = answer.map_err(|error| format!("token: {error}"))?;
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        return Err("token: no answer".into());
+    };
+    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    match json["access_token"].as_str() {
+        Some(token) => Ok(token.to_owned()),
+        None => Err(format!("token: {} {}", &head[9..12], json["error_codes"][0])),
+    }
+}
+
+async fn submit_with(sandbox: &Sandbox, token: &str) -> Result<String, String> {
+    let stream = TcpStream::connect(sandbox.smtp_address()).await.expect("a connection");
+    let mut smtp = Smtp { stream, unread: Vec::new() };
+    wanted(smtp.reply().await, "220 ")?;
+    let offers = wanted(smtp.say("EHLO client.example").await, "250-")?;
+    if !offers.contains("STARTTLS") {
+        assert!(smtp.say("STARTTLS").await.starts_with("500 5.3.3 "));
+        return Err("no STARTTLS".into());
+    }
+    wanted(smtp.say("STARTTLS").await, "220 ")?;
+    let stream = try_tls(sandbox, smtp.stream).await.map_err(|error| error.to_string())?;
+    let mut smtp = Smtp { stream, unread: Vec::new() };
+    wanted(smtp.say("EHLO client.example").await, "250-")?;
+    wanted(smtp.say("AUTH XOAUTH2").await, "334 ")?;
+    let reply = smtp.say(&xoauth2("relay@sandbox.example", token)).await;
+    if reply.starts_with("334 ") {
+        return Err(format!("{reply}/{}", smtp.say("").await));
+    }
+    wanted(reply, "235 ")?;
+    wanted(smtp.say("MAIL FROM:<relay@sandbox.example>").await, "250 ")?;
+    wanted(smtp.say("RCPT TO:<a@b.example>").await, "250 ")?;
+    wanted(smtp.say("DATA").await, "354 ")?;
+    smtp.send(format!("{MAIL}.\r\n")).await;
+    Ok(smtp.reply().await)
+}
+
+fn wanted(reply: String, start: &str) -> Result<String, String> {
+    if reply.starts_with(start) { Ok(reply) } else { Err(reply) }
+}
+
+/// What a client sees of each fault, and how many messages were taken in spite of it.
+const SEEN: &[(&str, &str, u64)] = &[
+    ("token-wrong-certificate", "not valid for name", 0),
+    ("token-wrong-certificate=authority", "UnknownIssuer", 0),
+    ("token-wrong-certificate=expired", "expired", 0),
+    ("token-hang=1ms", "token: no answer", 0),
+    ("token-429", "token: 429 90055", 0),
+    ("token-5xx", "token: 503 90033", 0),
+    ("token-5xx=500", "token: 500 90033", 0),
+    ("token-garbage", "token: 200 null", 0),
+    ("bad-secret", "token: 401 7000215", 0),
+    ("token-short", "250 2.0.0 OK ", 1),
+    ("greeting-421", "421 4.3.2 Service not available [", 0),
+    ("hide-starttls", "no STARTTLS", 0),
+    ("refuse-tls", "454 4.7.0 TLS not available", 0),
+    ("wrong-certificate=name", "not valid for name", 0),
+    ("wrong-certificate=authority", "UnknownIssuer", 0),
+    ("wrong-certificate=expired", "expired", 0),
+    ("auth-disabled", "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication", 0),
+    ("auth-disabled=mailbox", "is disabled for the Mailbox. Visit https://aka.ms/smtp_auth", 0),
+    ("auth-535", "535 5.7.3 Authentication unsuccessful [", 0),
+    ("auth-535-challenge", "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiQmVhcmVyIn0=/535 5.7.3 ", 0),
+    ("auth-454", "454 4.7.0 Temporary authentication failure [", 0),
+    ("token-expired", "535 5.7.3 Authentication unsuccessful [", 0),
+    ("rate", "421 4.4.2 Message submission rate for this client has exceeded the ", 0),
+    ("unknown-recipient", "550 5.1.1 ", 0),
+    ("unknown-recipient=A@b.example", "550 5.1.1 ", 0),
+    ("throttle", "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/", 0),
+    ("data-421", "421 4.3.2 Service not available [", 0),
+    ("drop-before-dot", "", 0),
+    ("throttle-dot", "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded [", 0),
+    ("deny-sender", "554 5.2.252 SendAsDenied; relay@sandbox.example not allowed to send as", 0),
+    ("deny-sender=*@sandbox.example", "554 5.2.252 SendAsDenied; ", 0),
+    ("blocked", "550 5.2.252 Sender throttled due to continuous ", 0),
+    ("blocked=5.2.255", "550 5.2.255 Sender throttled due to continuous ", 0),
+    ("quota", "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", 0),
+    ("mailbox-full", "554 5.2.2 STOREDRV.Submission.Exception:QuotaExceededException", 0),
+    ("busy", "451 4.7.0 Temporary server error", 0),
+    ("invalid-content", "554 5.6.0 ", 0),
+    ("drop-at-dot", "", 0),
+    ("drop-after-dot", "", 1),
+    ("slow-dot=1ms", "250 2.0.0 OK ", 1),
+];
+
+#[tokio::test]
+async fn each_fault_strikes_once_is_told_and_heals() {
+    for (text, seen, arrivals) in SEEN {
+        let sandbox = with_faults(&[&format!("{text}*1")]).await;
+        let mut events = sandbox.subscribe();
+        let told = attempt(&sandbox).await;
+        let fits = if seen.is_empty() { told.is_empty() } else { told.contains(seen) };
+        assert!(fits, "{text}: {told:?}");
+        assert_eq!(sandbox.arrivals(), *arrivals, "{text}");
+        let name = fault(text).name();
+        let struck = std::iter::from_fn(|| events.try_recv().ok())
+            .filter(|event| matches!(event, Event::FaultStruck { name: who, .. } if *who == name));
+        assert_eq!(struck.count(), 1, "{text}");
+        let states = sandbox.faults();
+        assert!(states[0].is_healed() && states[0].struck == 1, "{text}: {states:?}");
+
+        let healed = attempt(&sandbox).await;
+        assert!(healed.starts_with("250 2.0.0 OK "), "{text} does not heal: {healed}");
+        assert_eq!(sandbox.arrivals(), arrivals + 1, "{text}");
+    }
+    let tested: BTreeSet<_> = SEEN.iter().map(|(text, ..)| fault(text).name()).collect();
+    let known: BTreeSet<_> = fault_kinds().iter().map(FaultKind::name).collect();
+    assert_eq!(tested, known);
+}
+
+#[tokio::test]
+async fn faults_are_set_and_cleared_while_the_sandbox_runs() {
+    let sandbox = with_faults(&[]).await;
+    assert!(attempt(&sandbox).await.starts_with("250 "));
+    sandbox.set_fault(fault("busy"));
+    for _ in 0..2 {
+        assert!(attempt(&sandbox).await.starts_with("451 4.7.0 "));
+    }
+    sandbox.set_fault(fault("auth-535"));
+    assert!(attempt(&sandbox).await.starts_with("535 "), "what comes first strikes first");
+    assert!(sandbox.clear_fault("auth-535") && !sandbox.clear_fault("auth-535"));
+    assert!(attempt(&sandbox).await.starts_with("451 "));
+    let struck: Vec<_> =
+        sandbox.faults().iter().map(|state| (state.fault.name(), state.struck)).collect();
+    assert_eq!(struck, [("busy", 3)]);
+    sandbox.clear_faults();
+    assert!(sandbox.faults().is_empty());
+    assert!(attempt(&sandbox).await.starts_with("250 "));
+}
+
+#[tokio::test]
+async fn a_client_that_is_wrong_anyway_uses_up_no_fault() {
+    let sandbox = with_faults(&["bad-secret*1", "auth-535*1", "rate*1", "busy*1"]).await;
+    let wrong = TokenRequest::new(sandbox.config()).with("client_secret", "wrong");
+    assert_eq!(wrong.send(&sandbox).await.0, 401);
+    let mut smtp = secured(&sandbox).await;
+    smtp.expect("AUTH XOAUTH2", "334 ").await;
+    smtp.expect(&xoauth2("relay@sandbox.example", "made.up.token"), "535 ").await;
+    smtp.expect("MAIL FROM:<a@b.example>", "530 5.7.57 ").await;
+    assert!(sandbox.faults().iter().all(|state| state.struck == 0), "{:?}", sandbox.faults());
+}
+
+#[tokio::test]
+async fn only_the_addresses_named_are_struck() {
+    let sandbox = with_faults(&["deny-sender=erp@corp.example", "unknown-recipient=*@b.example"]);
+    let sandbox = sandbox.await;
+    let mut smtp = ready(&sandbox).await;
+    for (reverse_path, from, denied) in [
+        ("relay@sandbox.example", "cron@corp.example", false),
+        ("relay@sandbox.example", "ERP@corp.example", true),
+        ("erp@corp.example", "relay@sandbox.example", true),
+    ] {
+        smtp.expect(&format!("MAIL FROM:<{reverse_path}>"), "250 ").await;
+        smtp.expect("RCPT TO:<x@b.example>", "550 5.1.1 ").await;
+        smtp.expect("RCPT TO:<x@c.example>", "250 ").await;
+        smtp.expect("DATA", "354 ").await;
+        smtp.send(format!("From: {from}\r\n\r\n.\r\n")).await;
+        let reply = smtp.reply().await;
+        let start = if denied { "554 5.2.252 SendAsDenied; " } else { "250 " };
+        assert!(reply.starts_with(start), "{reply}");
+    }
+    assert_eq!(sandbox.arrivals(), 1);
+}
+
+#[tokio::test]
+async fn a_void_token_stays_void_and_a_new_one_is_good() {
+    let sandbox = with_faults(&["token-expired*1"]).await;
+    let old = token(&sandbox).await;
+    for _ in 0..2 {
+        assert!(submit_with(&sandbox, &old).await.unwrap_err().starts_with("535 5.7.3 "));
+    }
+    let new = token(&sandbox).await;
+    assert!(submit_with(&sandbox, &new).await.unwrap().starts_with("250 "));
+}
+
+#[tokio::test]
+async fn the_token_endpoint_says_what_its_faults_have_for_parameters() {
+    let sandbox = with_faults(&["token-429=7s*1", "token-garbage*1", "token-short=90s*1"]).await;
+    let ask = || TokenRequest::new(sandbox.config()).exchange(&sandbox);
+    let answer = ask().await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nretry-after: 7\r\n"));
+    assert!(answer.contains(r#""error":"temporarily_unavailable""#), "{answer}");
+    let answer = ask().await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-type: text/html"));
+    let answer = ask().await.unwrap();
+    assert!(answer.contains(r#""expires_in":90,"#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_token_request_that_hangs_is_not_answered() {
+    let sandbox = with_faults(&["token-hang"]).await;
+    let mut events = sandbox.subscribe();
+    let asking = TokenRequest::new(sandbox.config()).exchange(&sandbox);
+    tokio::select! {
+        answer = asking => panic!("{answer:?}"),
+        event = events.recv() => {
+            assert!(matches!(event, Ok(Event::FaultStruck { name: "token-hang", .. })));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_dot_is_slow_also_for_a_refusal() {
+    let sandbox = with_faults(&["slow-dot=300ms", "quota*1"]).await;
+    for start in ["554 5.2.0 ", "250 "] {
+        let mut smtp = ready(&sandbox).await;
+        let begun = Instant::now();
+        assert!(submit(&mut smtp, format!("{MAIL}.\r\n")).await.starts_with(start));
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+    }
+}
+
+#[tokio::test]
+async fn a_421_closes_the_connection_and_other_refusals_leave_it_open() {
+    let sandbox = with_faults(&["busy*1", "throttle*1", "unknown-recipient*1", "data-421*1"]).await;
+    let mut smtp = ready(&sandbox).await;
+    smtp.expect("MAIL FROM:<a@b.example>", "250 ").await;
+    smtp.expect("RCPT TO:<a@b.example>", "550 5.1.1 ").await;
+    smtp.expect("RCPT TO:<a@b.example>", "250 ").await;
+    smtp.expect("DATA", "432 4.3.2 ").await;
+    smtp.expect("MAIL FROM:<a@b.example>", "250 ").await;
+    smtp.expect("RCPT TO:<a@b.example>", "250 ").await;
+    smtp.expect("DATA", "421 4.3.2 ").await;
+    assert_eq!(smtp.reply().await, "");
+    let mut smtp = ready(&sandbox).await;
+    assert!(submit(&mut smtp, format!("{MAIL}.\r\n")).await.starts_with("451 "));
+    assert!(submit(&mut smtp, format!("{MAIL}.\r\n")).await.starts_with("250 "));
+}
+
+#[tokio::test]
+async fn no_event_of_a_fault_holds_a_token() {
+    let sandbox = with_faults(&["token-expired*1", "auth-535-challenge*1", "auth-535*1"]).await;
+    let mut events = sandbox.subscribe();
+    for _ in 0..3 {
+        let token = new_token(&sandbox).await.unwrap();
+        assert!(submit_with(&sandbox, &token).await.is_err());
+        while let Ok(event) = events.try_recv() {
+            assert!(!format!("{event:?}").contains(&token));
+        }
+    }
+}
