@@ -10,6 +10,7 @@ mod arrivals;
 mod certificates;
 mod command;
 mod config;
+mod control;
 mod entra;
 mod event;
 mod faults;
@@ -57,7 +58,7 @@ pub enum SandboxError {
          choose another address, or port 0 for any free port"
     )]
     Listen {
-        /// Which of the two services.
+        /// Which of the services.
         service: &'static str,
         /// The address.
         address: SocketAddr,
@@ -97,11 +98,12 @@ pub struct Sandbox {
     ca_pem: String,
     login_address: SocketAddr,
     smtp_address: SocketAddr,
+    control_address: Option<SocketAddr>,
     drain: Drain,
 }
 
 impl Sandbox {
-    /// Starts both services.
+    /// Starts both services, and the control endpoint if it is wanted.
     ///
     /// # Errors
     /// [`SandboxError`] if an address is taken or the directory for arrivals cannot be used.
@@ -110,6 +112,10 @@ impl Sandbox {
         let Certificates { ca, ca_pem, acceptors } = certificates::issue(clock.now())?;
         let (login, login_address) = listen("token endpoint", config.login_address).await?;
         let (smtp, smtp_address) = listen("submission service", config.smtp_address).await?;
+        let control = match config.control_address {
+            Some(address) => Some(listen("control endpoint", address).await?),
+            None => None,
+        };
         let save_to = config.save_to.clone().unwrap_or_default();
         let tenant = Tenant::new(config, clock)
             .map_err(|source| SandboxError::SaveTo { path: save_to, source })?;
@@ -117,7 +123,11 @@ impl Sandbox {
         let drain = Drain::new();
         drain.spawn(login::serve(login, acceptors.clone(), Arc::clone(&tenant), drain.clone()));
         drain.spawn(submission::serve(smtp, acceptors, Arc::clone(&tenant), drain.clone()));
-        Ok(Self { tenant, ca, ca_pem, login_address, smtp_address, drain })
+        let control_address = control.map(|(listener, address)| {
+            drain.spawn(control::serve(listener, Arc::clone(&tenant), drain.clone()));
+            address
+        });
+        Ok(Self { tenant, ca, ca_pem, login_address, smtp_address, control_address, drain })
     }
 
     /// The certificate authority as PEM, for a `ca_file`.
@@ -142,6 +152,12 @@ impl Sandbox {
     #[must_use]
     pub fn smtp_address(&self) -> SocketAddr {
         self.smtp_address
+    }
+
+    /// Where the control endpoint listens, if it does.
+    #[must_use]
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        self.control_address
     }
 
     /// What the tenant looks like, with the secret that was made up for it.

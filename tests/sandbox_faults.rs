@@ -1,4 +1,5 @@
 //! Each fault of the sandbox over real sockets, and the ways to set them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/sandbox_client.rs"]
 mod sandbox_client;
@@ -6,7 +7,11 @@ mod sandbox_client;
 use std::{collections::BTreeSet, time::Duration};
 
 use o365_relay::sandbox::{Config, Event, Fault, FaultKind, Sandbox, fault_kinds};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
 
 use self::sandbox_client::*;
 
@@ -270,4 +275,102 @@ async fn no_event_of_a_fault_holds_a_token() {
             assert!(!format!("{event:?}").contains(&token));
         }
     }
+}
+
+// --- the control endpoint
+
+/// What the control endpoint answers: status and JSON (null if there is no body).
+async fn control(sandbox: &Sandbox, request: &str, body: &str) -> (u16, serde_json::Value) {
+    let length = body.len();
+    let text =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+    let mut stream = TcpStream::connect(sandbox.control_address().unwrap()).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+}
+
+async fn controlled() -> Sandbox {
+    let control_address = Some(([127, 0, 0, 1], 0).into());
+    start(Config { control_address, keep_mail_data: true, ..Config::default() }).await
+}
+
+#[tokio::test]
+async fn faults_can_be_set_watched_and_cleared_over_http() {
+    let sandbox = controlled().await;
+    let (status, answer) = control(&sandbox, "PUT /faults/token-429", "7s*1").await;
+    assert_eq!((status, &answer["set"]), (200, &"token-429=7s*1".into()));
+    assert_eq!(control(&sandbox, "PUT /faults/deny-sender", "*@sandbox.example\n").await.0, 200);
+    assert_eq!(control(&sandbox, "PUT /faults/busy", "").await.0, 200);
+    assert_eq!(attempt(&sandbox).await, "token: 429 90055");
+    assert!(attempt(&sandbox).await.starts_with("554 5.2.252 "));
+
+    let (status, answer) = control(&sandbox, "GET /faults", "").await;
+    assert_eq!((status, &answer["seed"]), (200, &0.into()));
+    let expected = serde_json::json!([
+        {
+            "name": "token-429", "text": "token-429=7s*1", "stage": "token request",
+            "parameter": "7s", "times": 1, "percent": null, "struck": 1, "left": 0,
+        },
+        {
+            "name": "deny-sender", "text": "deny-sender=*@sandbox.example", "stage": "final dot",
+            "parameter": "*@sandbox.example", "times": null, "percent": null, "struck": 1,
+            "left": null,
+        },
+        {
+            "name": "busy", "text": "busy", "stage": "final dot", "parameter": null,
+            "times": null, "percent": null, "struck": 0, "left": null,
+        },
+    ]);
+    assert_eq!(answer["faults"], expected);
+
+    assert_eq!(control(&sandbox, "DELETE /faults/deny-sender", "").await.0, 204);
+    assert_eq!(control(&sandbox, "DELETE /faults/deny-sender", "").await.0, 204, "once more");
+    assert!(attempt(&sandbox).await.starts_with("451 "));
+    assert_eq!(control(&sandbox, "DELETE /faults", "").await.0, 204);
+    assert!(attempt(&sandbox).await.starts_with("250 "));
+    assert_eq!(control(&sandbox, "GET /faults", "").await.1["faults"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn arrivals_are_told_over_http_without_their_mail_data() {
+    let sandbox = controlled().await;
+    assert!(attempt(&sandbox).await.starts_with("250 "));
+    let (status, answer) = control(&sandbox, "GET /arrivals", "").await;
+    assert_eq!((status, &answer["count"]), (200, &1.into()));
+    let last = &answer["last"][0];
+    assert_eq!((&last["number"], &last["subject"]), (&1.into(), &"hello".into()));
+    assert_eq!(last["forward_paths"][0]["address"], "a@b.example");
+    assert!(last.get("mail_data").is_none() && !answer.to_string().contains("Text"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_control_endpoint_is_strict() {
+    let sandbox = controlled().await;
+    let long = "x".repeat(5_000);
+    for (request, body, status, part) in [
+        ("GET /", "", 404, "/arrivals"),
+        ("GET /faults/", "", 404, "--list-faults"),
+        ("PUT /faults/nonsense", "", 404, "--list-faults"),
+        ("GET /faults/busy", "", 405, "only PUT, DELETE"),
+        ("POST /faults", "busy", 405, "only GET, DELETE"),
+        ("DELETE /arrivals", "", 405, "only GET"),
+        ("GET /faults?a=1", "", 400, "query"),
+        ("PUT /faults/busy", "3", 400, "busy takes no parameter"),
+        ("PUT /faults/slow-dot", "5", 400, "slow-dot takes a time such as 5s"),
+        ("PUT /faults/busy", "*0", 400, "is not how often"),
+        ("PUT /faults/busy", &long, 413, "longer than 4096 octets"),
+    ] {
+        let (was, answer) = control(&sandbox, request, body).await;
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert!(was == status && error.contains(part), "{request}: {was} {answer}");
+    }
+    assert!(sandbox.faults().is_empty());
+}
+
+#[tokio::test]
+async fn without_an_address_there_is_no_control_endpoint() {
+    assert_eq!(with_faults(&[]).await.control_address(), None);
 }

@@ -2,10 +2,11 @@
 //! a directory if one is set.
 
 use std::{
+    collections::VecDeque,
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -78,6 +79,8 @@ fn as_rfc_3339<S: Serializer>(time: &UnixMillis, serializer: S) -> Result<S::Ok,
 pub(super) struct Arrivals {
     next: AtomicU64,
     accepted: AtomicU64,
+    /// The last ones, without mail data.
+    last: Mutex<VecDeque<Arc<Arrival>>>,
     directory: Option<PathBuf>,
     keep_mail_data: bool,
 }
@@ -93,7 +96,8 @@ impl Arrivals {
             None => 1,
         };
         let accepted = AtomicU64::new(0);
-        Ok(Self { next: AtomicU64::new(next), accepted, directory, keep_mail_data })
+        let (next, last) = (AtomicU64::new(next), Mutex::default());
+        Ok(Self { next, accepted, last, directory, keep_mail_data })
     }
 
     /// Whether anybody needs the mail data after its header has been read.
@@ -104,6 +108,19 @@ impl Arrivals {
     /// How many were accepted since the start.
     pub fn count(&self) -> u64 {
         self.accepted.load(Ordering::Acquire)
+    }
+
+    /// The last ones, oldest first, without mail data.
+    pub fn last(&self) -> Vec<Arc<Arrival>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn remember(&self, arrival: Arrival) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() == REMEMBERED {
+            last.pop_front();
+        }
+        last.push_back(Arc::new(arrival));
     }
 
     /// Takes `arrival` in: gives it its number and writes it out.
@@ -118,6 +135,7 @@ impl Arrivals {
             (arrival, mail_data) =
                 tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??;
         }
+        self.remember(arrival.clone());
         arrival.mail_data = self.keep_mail_data.then_some(mail_data);
         self.accepted.fetch_add(1, Ordering::Release);
         Ok(Arc::new(arrival))
@@ -149,6 +167,8 @@ fn highest_number(directory: &Path) -> io::Result<u64> {
     }
     Ok(highest)
 }
+
+const REMEMBERED: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -192,6 +212,17 @@ mod tests {
         let restarted = Arrivals::new(Some(path), false).unwrap();
         assert_eq!(restarted.count(), 0);
         assert_eq!(restarted.add(arrival(), Vec::new()).await.unwrap().number, 3);
+    }
+
+    #[tokio::test]
+    async fn the_last_ones_are_remembered_without_mail_data() {
+        let arrivals = Arrivals::new(None, true).unwrap();
+        for _ in 0..120 {
+            arrivals.add(arrival(), b"private".to_vec()).await.unwrap();
+        }
+        let last = arrivals.last();
+        assert_eq!((last.len(), last[0].number, last[99].number), (100, 21, 120));
+        assert!(last.iter().all(|arrival| arrival.mail_data.is_none()));
     }
 
     #[tokio::test]

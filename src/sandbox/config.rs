@@ -17,6 +17,9 @@ pub struct Config {
     pub login_address: SocketAddr,
     /// Where the submission service listens; port 0 takes any free port.
     pub smtp_address: SocketAddr,
+    /// Where the control endpoint listens, with plain HTTP and for everybody who can reach it;
+    /// `None` for not at all.
+    pub control_address: Option<SocketAddr>,
     /// Directory (tenant) id.
     pub tenant_id: String,
     /// The tenant's domain, which does as well as its id.
@@ -66,6 +69,7 @@ impl Default for Config {
         Self {
             login_address: loopback,
             smtp_address: loopback,
+            control_address: None,
             tenant_id: "5a4db0c5-0f5e-4b0e-9d36-7e1c2b8a9f10".into(),
             tenant_domain: "sandbox.example".into(),
             client_id: "c1e47a52-6d3b-4f89-8a2e-0b9d5f7c3e61".into(),
