@@ -1,5 +1,7 @@
 //! `sandbox`: a fake tenant, a relay in front of it, and one message that is seen going through.
 
+mod tenant;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -12,6 +14,7 @@ use clap::Args;
 use lettre::Address;
 use tokio::time::{sleep, timeout};
 
+use self::tenant::TenantOptions;
 use super::{Settings, exit::Failure, output::line, run::Signals, send, storyline::Storyline};
 use crate::{
     clock::Clock,
@@ -48,22 +51,27 @@ pub(super) struct Options {
     /// Where the fake token endpoint listens [default: any free port]
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", hide_default_value = true)]
     login_address: SocketAddr,
+    #[command(flatten)]
+    tenant: TenantOptions,
 }
 
 pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
-    let place = Place::new(options.directory.as_deref())?;
-    if options.only {
-        telemetry::init(&quiet());
+    if options.tenant.list_faults {
+        return Ok(tenant::list_faults()?);
     }
-    let sandbox = Sandbox::start(sandbox::Config {
+    let mut signals = Signals::new()?;
+    let config = options.tenant.apply(sandbox::Config {
         login_address: options.login_address,
         smtp_address: options.smtp_address,
         save_to: options.save.clone(),
         ..sandbox::Config::default()
-    })
-    .await
-    .map_err(|error| Failure::of(&error, no_sandbox(&error)))?;
+    })?;
+    let place = Place::new(options.directory.as_deref())?;
+    if options.only {
+        telemetry::init(&quiet());
+    }
+    let sandbox = Sandbox::start(config).await;
+    let sandbox = sandbox.map_err(|error| Failure::of(&error, no_sandbox(&error)))?;
     let mut story = Storyline::new(sandbox.subscribe());
     let configuration = place.write(&sandbox)?;
     let mailbox = sandbox.config().mailboxes.join(", ");
@@ -72,6 +80,8 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
         "sandbox",
         &format!("fake tenant ready: {login}, smarthost localhost:{smtp}, mailbox {mailbox}"),
     )?;
+
+    tenant::tell_faults(&sandbox, &story)?;
 
     let result = if options.only {
         story.tell(

@@ -31,7 +31,13 @@ impl FaultKind {
         self.stage.label()
     }
 
-    /// What its parameter may be, the default first, if it has one.
+    /// The parameter that it has when none is given, if it has one.
+    #[must_use]
+    pub fn default_parameter(&self) -> Option<String> {
+        self.form.text(&self.form.default())
+    }
+
+    /// What its parameter may be, if it has one.
     #[must_use]
     pub fn parameter(&self) -> Option<String> {
         match self.form {

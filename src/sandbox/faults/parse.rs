@@ -84,15 +84,7 @@ impl Fault {
 
     /// The parameter as text, if there is one.
     pub(super) fn parameter_text(&self) -> Option<String> {
-        match (&self.parameter, self.kind.form) {
-            (Parameter::Time(time), _) => Some(humantime::format_duration(*time).to_string()),
-            (Parameter::Status(status), _) => Some(status.to_string()),
-            (Parameter::Addresses(patterns), _) => Some(patterns.join(",")),
-            (Parameter::Choice(at), Form::Choice(words)) => {
-                words.get(*at).map(|word| (*word).to_owned())
-            }
-            _ => None,
-        }
+        self.kind.form.text(&self.parameter)
     }
 }
 
@@ -100,7 +92,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         if let Some(parameter) = self.parameter_text().filter(|_| *self != self.by_default()) {
-            write!(f, "={}", parameter.replace(' ', ""))?;
+            write!(f, "={parameter}")?;
         }
         if let Some(times) = self.times {
             write!(f, "*{times}")?;
@@ -120,8 +112,23 @@ impl Fault {
 }
 
 impl Form {
+    /// `parameter` as text, if it is one.
+    pub(super) fn text(self, parameter: &Parameter) -> Option<String> {
+        match (parameter, self) {
+            (Parameter::Time(time), _) => {
+                Some(humantime::format_duration(*time).to_string().replace(' ', ""))
+            }
+            (Parameter::Status(status), _) => Some(status.to_string()),
+            (Parameter::Addresses(patterns), _) => Some(patterns.join(",")),
+            (Parameter::Choice(at), Self::Choice(words)) => {
+                words.get(*at).map(|word| (*word).to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// The parameter when none is given.
-    fn default(self) -> Parameter {
+    pub(super) fn default(self) -> Parameter {
         match self {
             Self::Nothing => Parameter::Nothing,
             Self::Time(seconds) => Parameter::Time(Duration::from_secs(seconds)),
