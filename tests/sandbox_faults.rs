@@ -374,3 +374,33 @@ async fn the_control_endpoint_is_strict() {
 async fn without_an_address_there_is_no_control_endpoint() {
     assert_eq!(with_faults(&[]).await.control_address(), None);
 }
+
+// --- the guide
+
+/// The faults as docs/sandbox.md has them.
+fn table() -> String {
+    let escape = |text: &str| text.replace('*', "\\*");
+    let rows = fault_kinds().iter().map(|kind| {
+        let equals = kind.default_parameter().map(|default| format!("={default}"));
+        let reply = kind.reply().map(|reply| format!(": `{reply}`"));
+        format!(
+            "| `{}{}` | {} | {}{} | {} |\n",
+            kind.name(),
+            equals.unwrap_or_default(),
+            kind.stage(),
+            escape(kind.meaning()),
+            reply.unwrap_or_default(),
+            escape(&kind.parameter().unwrap_or_default()),
+        )
+    });
+    let head = "| Fault | Strikes at | What happens | Parameter |\n|---|---|---|---|\n";
+    [head.to_owned()].into_iter().chain(rows).collect()
+}
+
+#[test]
+fn the_guide_lists_the_faults_as_they_are() {
+    let guide = include_str!("../docs/sandbox.md");
+    let (_, rest) = guide.split_once("<!-- table of faults -->\n").expect("where it begins");
+    let (listed, _) = rest.split_once("<!-- end of table -->").expect("where it ends");
+    assert!(listed == table(), "docs/sandbox.md should say:\n{}", table());
+}
