@@ -9,6 +9,7 @@
 //! | `lane` | one lane's loop: takes what is due, hands it to delivery |
 //! | `notice` | who hears of a failure or a delay, and what |
 //! | `consequence` | what a verdict means for a recipient, a sender, a lane |
+//! | `login` | from a token to a connection that is logged in |
 //! | `attempt` | one message's attempt, from the body to the settlement |
 //! | `judged` | what an attempt comes to for one recipient |
 //! | [`runner`] | starts the lanes and tells how they are |
@@ -19,6 +20,7 @@ mod attempt;
 mod consequence;
 mod judged;
 mod lane;
+mod login;
 mod notice;
 pub mod pace;
 pub mod pause;

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
     OnUncertain,
     consequence::{Consequences, Hurt, is_for_the_rest},
     judged::Judged,
+    login,
     notice::Occasion,
     pause::Cause,
     shared::{Context, LaneState},
@@ -29,14 +30,10 @@ use crate::{
     office365::replies::{PauseRule, Scope},
     store::{Body, Entry, Outcome, PendingRecipient, Settlement, StoreError},
     telemetry::events::RecipientAttempted,
-    token::AccessToken,
 };
 
-/// A token older than this may have lost its rights on the server's side: worth one new one.
-const TOKEN_MAY_BE_STALE: Duration = Duration::from_secs(300);
-
-/// How long to wait for that new token.
-const NEW_TOKEN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a message waits whose body could not be read.
+const UNREADABLE_RETRY: Duration = Duration::from_secs(300);
 
 /// Between tries to record what upstream has said.
 const SETTLE_RETRY: Duration = Duration::from_secs(1);
@@ -132,9 +129,20 @@ impl Attempt<'_> {
                 None
             }
             Err(error) => {
-                self.pause_for_store(&error);
+                self.put_off(&error).await;
                 None
             }
+        }
+    }
+
+    /// A body that cannot be read now may be readable later; until then it stops no other.
+    async fn put_off(&self, error: &StoreError) {
+        let id = self.entry.id;
+        tracing::error!(queue_id = %id, %error, "message not readable, put off");
+        let until = self.context.clock.now() + UNREADABLE_RETRY;
+        match self.context.store.postpone(vec![id], until).await {
+            Ok(()) => self.withdraw_probes(),
+            Err(error) => self.pause_for_store(&error),
         }
     }
 
@@ -164,45 +172,20 @@ impl Attempt<'_> {
 
     /// Connects and logs in; trouble closes a gate and costs the message nothing.
     async fn connect(&self) -> Option<Connection> {
-        let Some(token) = self.usable_token() else {
-            self.withdraw_probes();
-            return None;
-        };
-        let mailbox = &self.lane.config.mailbox;
-        let mut result = self.context.smarthost.connect(mailbox, &token).await;
-        if self.is_worth_a_new_token(&result, &token) {
-            self.context.token.refresh_now(token.obtained_at());
-            let newer = self.context.token.valid_after(&token);
-            if let Ok(newer) = timeout(NEW_TOKEN_PATIENCE, newer).await {
-                result = self.context.smarthost.connect(mailbox, &newer).await;
-            }
-        }
-        match result {
-            Ok(connection) => {
-                self.context.gate.open();
+        match login::log_in(self.context, &self.lane.config.mailbox).await {
+            Ok(Some(connection)) => {
+                self.context.gate.open(self.begun);
                 Some(connection)
+            }
+            Ok(None) => {
+                self.withdraw_probes();
+                None
             }
             Err(trouble) => {
                 self.close_gate(&trouble);
                 None
             }
         }
-    }
-
-    fn usable_token(&self) -> Option<Arc<AccessToken>> {
-        self.context.token.snapshot().usable(self.context.clock.now()).cloned()
-    }
-
-    fn is_worth_a_new_token(
-        &self,
-        result: &Result<Connection, Trouble>,
-        token: &AccessToken,
-    ) -> bool {
-        let refused = matches!(
-            result,
-            Err(Trouble::Refused { stage: Stage::Auth, reply }) if reply.code().value() == 535
-        );
-        refused && self.context.clock.now().since(token.obtained_at()) > TOKEN_MAY_BE_STALE
     }
 
     /// Closes the gate of whatever is hurt; only for trouble that is not the message's.
@@ -217,7 +200,7 @@ impl Attempt<'_> {
             Cause { reason: trouble.to_string(), advice: self.consequences().advice(row, trouble) };
         self.lane.senders.withdraw_probe(self.entry.reverse_path.as_str());
         if judgement.is_some_and(|judgement| judgement.scope == Scope::Lane) {
-            self.context.gate.open(); // the smarthost itself was reached
+            self.context.gate.open(self.begun); // the smarthost itself was reached
             self.lane.gate.close(cause, pause);
         } else {
             self.lane.gate.withdraw_probe();
@@ -273,9 +256,9 @@ impl Attempt<'_> {
     fn set_gates(&self, hurt: Option<Hurt>) {
         let sender = self.entry.reverse_path.as_str();
         let Some(Hurt { scope, cause, rule, too_many_connections }) = hurt else {
-            self.context.gate.open();
-            self.lane.gate.open();
-            self.lane.senders.open(sender);
+            self.context.gate.open(self.begun);
+            self.lane.gate.open(self.begun);
+            self.lane.senders.open(sender, self.begun);
             return;
         };
         if too_many_connections {
@@ -288,12 +271,12 @@ impl Attempt<'_> {
                 self.context.gate.close(cause, rule);
             }
             Scope::Sender => {
-                self.context.gate.open();
-                self.lane.gate.open();
+                self.context.gate.open(self.begun);
+                self.lane.gate.open(self.begun);
                 self.lane.senders.close(sender, cause, rule);
             }
             _ => {
-                self.context.gate.open();
+                self.context.gate.open(self.begun);
                 self.lane.senders.withdraw_probe(sender);
                 self.lane.gate.close(cause, rule);
             }

@@ -174,8 +174,10 @@ impl Lane {
             {
                 return wait;
             }
-            if self.next_sender_is_held().await {
-                continue;
+            match self.put_held_sender_off().await {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(wait) => return wait,
             }
             if let Err(wait) = self.dispatch() {
                 return wait;
@@ -185,12 +187,12 @@ impl Lane {
 
     /// If the next message's sender is held, moves all of that sender's messages at hand to the
     /// end of the hold, so that they stand in nobody's way. A probe goes ahead.
-    async fn next_sender_is_held(&mut self) -> bool {
+    async fn put_held_sender_off(&mut self) -> Result<bool, Wait> {
         let Some(sender) = self.ready.front().map(|entry| entry.reverse_path.to_string()) else {
-            return false;
+            return Ok(false);
         };
         let wait = match self.state.senders.passage(&sender) {
-            Passage::Open | Passage::Probe => return false,
+            Passage::Open | Passage::Probe => return Ok(false),
             Passage::Closed(until) => until.saturating_duration_since(Instant::now()),
             Passage::Probing => PROBE_PATIENCE,
         };
@@ -202,13 +204,14 @@ impl Lane {
             .collect();
         let until = self.context.clock.now() + wait;
         if let Err(error) = self.context.store.postpone(held.clone(), until).await {
-            tracing::error!(%error, sender, "messages of a held sender not put off");
+            tracing::error!(%error, sender, "messages of a held sender not put off, trying again");
+            return Err(Wait::until(Instant::now() + STORE_RETRY));
         }
         self.ready.retain(|entry| !held.contains(&entry.id));
         for id in &held {
             self.leased.remove(id);
         }
-        true
+        Ok(true)
     }
 
     /// A queue command has changed something: what waits here may be held, gone or not the next

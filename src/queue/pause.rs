@@ -44,6 +44,7 @@ pub struct Pause {
     pub since: UnixMillis,
     /// When the next probe may go.
     pub until: Instant,
+    began: Instant,
     length: Duration,
     probing: bool,
 }
@@ -88,7 +89,8 @@ impl Gate {
         let Some(pause) = &mut self.pause else {
             let length = rule.first;
             let until = now + length;
-            self.pause = Some(Pause { cause, since: wall, until, length, probing: false });
+            self.pause =
+                Some(Pause { cause, since: wall, until, began: now, length, probing: false });
             return Some(length);
         };
         // Messages under way when the gate closed fail too; only a probe makes a pause longer.
@@ -101,9 +103,11 @@ impl Gate {
         news.then_some(pause.length)
     }
 
-    /// Opens the gate. Returns how long it was closed, if it was.
-    pub fn open(&mut self, wall: UnixMillis) -> Option<Duration> {
-        self.pause.take().map(|pause| wall.since(pause.since))
+    /// Opens the gate for what was begun at `begun` and went through. Returns how long it was
+    /// closed, if it was. What was under way when it closed proves nothing: it began before the
+    /// cause.
+    pub fn open(&mut self, begun: Instant, wall: UnixMillis) -> Option<Duration> {
+        self.pause.take_if(|pause| pause.began <= begun).map(|pause| wall.since(pause.since))
     }
 
     /// The pause, if there is one.
@@ -158,9 +162,20 @@ mod tests {
             assert_eq!(gate.close(cause(), RULE, now, WALL), None, "the same cause is no news");
         }
         let wall = UnixMillis(60_000);
-        assert_eq!(gate.open(wall), Some(Duration::from_secs(60)));
-        assert_eq!(gate.open(wall), None);
+        assert_eq!(gate.open(now, wall), Some(Duration::from_secs(60)));
+        assert_eq!(gate.open(now, wall), None);
         assert_eq!(gate.passage(now), Passage::Open);
+    }
+
+    #[test]
+    fn a_message_that_was_under_way_when_the_gate_closed_does_not_open_it() {
+        let mut gate = Gate::default();
+        let begun = Instant::now();
+        let closed = begun + Duration::from_secs(1);
+        gate.close(cause(), RULE, closed, WALL);
+        assert_eq!(gate.open(begun, WALL), None);
+        assert_eq!(gate.passage(closed), Passage::Closed(closed + RULE.first));
+        assert!(gate.open(closed + RULE.first, WALL).is_some());
     }
 
     #[test]

@@ -65,8 +65,8 @@ impl SharedGate {
         self.changed.notify_waiters();
     }
 
-    pub fn open(&self) {
-        let lasted = self.gate().open(self.clock.now());
+    pub fn open(&self, begun: Instant) {
+        let lasted = self.gate().open(begun, self.clock.now());
         if let Some(lasted) = lasted {
             Resumed { lane: &self.name, lasted }.emit();
             self.changed.notify_waiters();
@@ -151,10 +151,12 @@ impl Senders {
         }
     }
 
-    pub fn open(&self, sender: &str) {
-        if let Some(lasted) =
-            self.gates().remove(&sender.to_lowercase()).and_then(|mut g| g.open(self.clock.now()))
-        {
+    pub fn open(&self, sender: &str, begun: Instant) {
+        let mut gates = self.gates();
+        let key = sender.to_lowercase();
+        let lasted = gates.get_mut(&key).and_then(|gate| gate.open(begun, self.clock.now()));
+        if let Some(lasted) = lasted {
+            gates.remove(&key);
             Resumed { lane: sender, lasted }.emit();
         }
     }
@@ -251,7 +253,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(29 * 60)).await;
         assert!(matches!(senders.passage("erp@contoso.com"), Passage::Closed(_)), "twice as long");
         assert_eq!(senders.pauses().len(), 1);
-        senders.open("erp@contoso.com");
+        senders.open("erp@contoso.com", Instant::now());
         assert_eq!(senders.passage("erp@contoso.com"), Passage::Open);
     }
 
