@@ -12,6 +12,7 @@
 //! | `login` | from a token to a connection that is logged in |
 //! | `attempt` | one message's attempt, from the body to the settlement |
 //! | `judged` | what an attempt comes to for one recipient |
+//! | `shared` | gates, lane states and parts that the tasks share |
 //! | [`runner`] | starts the lanes and tells how they are |
 
 use std::{num::NonZeroU32, time::Duration};
