@@ -1,169 +1,22 @@
 //! The whole relay in one process, between plain SMTP clients and the sandbox: what users and
 //! admins notice.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use o365_relay::{
-    clock::Clock,
-    config::{self, Sources},
-    daemon::Daemon,
-    sandbox::{self, Arrival, Event, Sandbox, SendAs},
-    store::Settled,
-};
+use o365_relay::sandbox::{self, Event, SendAs};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::broadcast::Receiver,
-    time::timeout,
+    net::{TcpListener, TcpStream},
 };
 
 mod support;
 use support::{
     client::{Client, get, queue_id},
-    wait::{PATIENCE, until},
+    relay::{MAILBOX, Place, closed_port, forward, mail, pass, subjects},
+    wait::until,
 };
-
-const MAILBOX: &str = "relay@sandbox.example";
-
-/// A fake tenant, and a directory for the relay's files.
-struct Place {
-    sandbox: Sandbox,
-    events: Receiver<Event>,
-    directory: tempfile::TempDir,
-    set: Vec<String>,
-}
-
-impl Place {
-    async fn new() -> Self {
-        Self::with(sandbox::Config::default()).await
-    }
-
-    async fn with(config: sandbox::Config) -> Self {
-        let config = sandbox::Config { keep_mail_data: true, ..config };
-        let sandbox = Sandbox::start(config).await.expect("a sandbox");
-        let directory = tempfile::tempdir().expect("a directory");
-        let ca_file = directory.path().join("ca.pem");
-        std::fs::write(&ca_file, sandbox.ca_pem()).expect("ca.pem");
-        std::fs::write(directory.path().join("config.toml"), sandbox.relay_config(&ca_file))
-            .expect("config.toml");
-        let events = sandbox.subscribe();
-        let mut place = Self { sandbox, events, directory, set: Vec::new() };
-        for setting in [
-            "listener.addresses=127.0.0.1:0",
-            "http.address=127.0.0.1:0",
-            "queue.min_free_bytes=0",
-            "office365.pace=unlimited",
-        ] {
-            place.set(setting);
-        }
-        let queue = place.directory.path().join("queue");
-        place.set(&format!("queue.directory={}", queue.display()));
-        place
-    }
-
-    fn set(&mut self, setting: &str) {
-        self.set.push(setting.to_owned());
-    }
-
-    /// Points the relay at a port of 127.0.0.1 instead of the sandbox's.
-    fn set_smtp_port(&mut self, port: u16) {
-        self.set(&format!("office365.smtp_port={port}"));
-    }
-
-    /// The client secret goes into a file, with this content at first.
-    fn use_secret_file(&mut self, content: &str) -> PathBuf {
-        let path = self.directory.path().join("client_secret");
-        std::fs::write(&path, content).expect("the secret file");
-        let file = self.directory.path().join("config.toml");
-        let text = std::fs::read_to_string(&file).expect("config.toml");
-        let lines = text.lines().filter(|line| !line.starts_with("client_secret"));
-        let text = lines.collect::<Vec<_>>().join("\n");
-        let text = format!("{text}\nclient_secret_file = {:?}\n", path.display().to_string());
-        std::fs::write(file, text).expect("config.toml");
-        path
-    }
-
-    async fn relay(&self) -> Relay {
-        let file = Some(self.directory.path().join("config.toml"));
-        let sources = Sources { file, set: self.set.clone(), ..Sources::default() };
-        let config = config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"));
-        let clock = Clock::at(Clock::system().now()); // it moves when a test lets time pass
-        Relay { daemon: Daemon::start(config, clock).await.expect("a relay") }
-    }
-
-    /// The next `count` messages that arrive in the tenant.
-    async fn arrivals(&mut self, count: usize) -> Vec<Arc<Arrival>> {
-        let mut arrivals = Vec::new();
-        while arrivals.len() < count {
-            let event = timeout(PATIENCE, self.events.recv()).await;
-            let event = event.unwrap_or_else(|_| panic!("{} of {count} arrived", arrivals.len()));
-            if let Event::Arrived { arrival, .. } = event.expect("an event") {
-                arrivals.push(arrival);
-            }
-        }
-        arrivals
-    }
-
-    /// What the fake tenant has seen and nobody has asked for yet.
-    fn seen(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
-    }
-}
-
-struct Relay {
-    daemon: Daemon,
-}
-
-impl Relay {
-    fn smtp(&self) -> SocketAddr {
-        self.daemon.smtp_addresses()[0]
-    }
-
-    fn http(&self) -> SocketAddr {
-        self.daemon.http_address().expect("http")
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(self.smtp()).await
-    }
-
-    async fn status(&self) -> Value {
-        let (code, body) = get(self.http(), "/status").await;
-        assert_eq!(code, 200, "{body}");
-        serde_json::from_str(&body).expect("JSON")
-    }
-
-    async fn queued(&self) -> u64 {
-        self.status().await["lanes"][0]["queued"].as_u64().expect("a number")
-    }
-
-    async fn history(&self) -> Vec<Settled> {
-        self.daemon.store().history(false, 1000).await.expect("a history")
-    }
-
-    /// Waits until this many recipients are settled and nothing is queued.
-    async fn settled(&self, count: usize) -> Vec<Settled> {
-        until("an empty queue", async || {
-            let history = self.history().await;
-            (history.len() >= count && self.queued().await == 0).then_some(history)
-        })
-        .await
-    }
-
-    async fn stop(self) {
-        self.daemon.drain().await;
-    }
-}
-
-/// A message that the relay has no reason to change.
-fn mail(from: &str, subject: &str) -> String {
-    format!(
-        "From: {from}\r\nTo: somebody@example.com\r\nDate: Mon, 23 Nov 2026 06:24:10 +0000\r\n\
-         Message-ID: <{subject}@printer.example>\r\nSubject: {subject}\r\n\r\nText\r\n"
-    )
-}
 
 /// Takes one Received field off the front.
 fn without_trace(mail_data: &[u8]) -> &[u8] {
@@ -178,38 +31,7 @@ fn without_trace(mail_data: &[u8]) -> &[u8] {
     }
 }
 
-fn subjects(arrivals: &[Arc<Arrival>]) -> Vec<&str> {
-    arrivals.iter().map(|arrival| arrival.subject.as_deref().unwrap_or_default()).collect()
-}
-
-/// Lets time pass for the relay while nothing is under way: it need not be waited for.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
-
-/// A port that refuses connections until something listens on it, and that nobody else takes.
-fn closed_port() -> (TcpSocket, u16) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
-    let port = socket.local_addr().expect("an address").port();
-    (socket, port)
-}
-
-/// Hands each connection on to `target`.
-fn forward(listener: TcpListener, target: SocketAddr) {
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(target).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
-}
-
-/// The same, but the first connections are cut once the client has sent so many octets.
+/// As `forward`, but the first connections are cut once the client has sent so many octets.
 fn forward_and_cut(listener: TcpListener, target: SocketAddr, cuts: Vec<u64>) {
     let mut cuts = cuts.into_iter();
     tokio::spawn(async move {

@@ -4,5 +4,6 @@
 pub mod client;
 pub mod dialogue;
 pub mod message;
+pub mod relay;
 pub mod upstream;
 pub mod wait;
