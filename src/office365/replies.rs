@@ -223,6 +223,7 @@ mod tests {
     #[test]
     fn other_replies_keep_their_class() {
         for line in [
+            "454 4.7.0 TLS not available due to temporary reason",
             "550 5.1.10 no such user",
             "450 4.2.0 STOREDRV busy",
             "250 2.0.0 OK",

@@ -53,7 +53,7 @@ pub(super) static ROWS: &[Row] = &[
         "504 5.7.4 Unrecognized authentication type",
         "the server does not offer XOAUTH2",
         "check office365.smtp_host and office365.smtp_port (587): something else may be answering"),
-    row("454 4.7.0", &[], Relay, PauseRule::BUSY,
+    row("454 4.7.0", &["authentication"], Relay, PauseRule::BUSY,
         "454 4.7.0 Temporary authentication failure",
         "Microsoft's login has trouble of its own",
         "nothing to do; if it lasts, look at the service health in the admin centre"),
