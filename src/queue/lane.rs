@@ -292,7 +292,7 @@ impl Lane {
         let Some(quota) = &mut self.quota else { return Ok(()) };
         let now = self.context.clock.now();
         let taken = quota.take(recipients, now);
-        self.state.recipients_today.store(quota.used(now), Ordering::Relaxed);
+        self.publish();
         taken.map_err(|later| {
             tracing::debug!(lane = self.state.config.mailbox, "recipients of the day used up");
             Wait::until(Instant::now() + later.since(now))
@@ -340,7 +340,11 @@ impl Lane {
         closes.chain(wanted).min().unwrap_or(far)
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        if let Some(quota) = &mut self.quota {
+            let used = quota.used(self.context.clock.now());
+            self.state.recipients_today.store(used, Ordering::Relaxed);
+        }
         self.state.in_flight.store(self.attempts.len(), Ordering::Relaxed);
         self.state.idle_connections.store(self.idle.len(), Ordering::Relaxed);
     }
