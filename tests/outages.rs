@@ -620,3 +620,21 @@ async fn the_count_of_the_day_shows_after_a_restart_and_ends_with_the_day() {
     lane_with(&relay, "a new day", |lane| lane["recipients_today"] == 0).await;
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn recipients_of_mail_that_waits_are_not_counted() {
+    let mut place = Place::new().await;
+    place.set("office365.pace=steady");
+    fault(&place, "auth-535");
+    let relay = place.relay().await;
+    let to: Vec<_> = (0..5).map(|n| format!("r{n}@example.com")).collect();
+    relay.client().await.send(MAILBOX, &to, &mail(MAILBOX, "waiting")).await;
+    pause(&relay, LANE).await;
+    let lane = relay.status().await["lanes"][0].clone();
+    assert_eq!((&lane["queued"], &lane["recipients_today"]), (&1.into(), &0.into()), "{lane}");
+    place.sandbox.clear_faults();
+    pass(MINUTE).await;
+    relay.settled(5).await;
+    lane_with(&relay, "five recipients", |lane| lane["recipients_today"] == 5).await;
+    relay.stop().await;
+}

@@ -291,9 +291,7 @@ impl Lane {
     fn take_quota(&mut self, recipients: u64) -> Result<(), Wait> {
         let Some(quota) = &mut self.quota else { return Ok(()) };
         let now = self.context.clock.now();
-        let taken = quota.take(recipients, now);
-        self.publish();
-        taken.map_err(|later| {
+        quota.take(recipients, now).map_err(|later| {
             tracing::debug!(lane = self.state.config.mailbox, "recipients of the day used up");
             Wait::until(Instant::now() + later.since(now))
         })
