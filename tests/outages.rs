@@ -3,7 +3,6 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -179,8 +178,8 @@ const OUTAGES: &[Outage] = &[
     Outage {
         fault: "wrong-certificate=authority",
         pointer: ALL,
-        reason: "during TLS handshake",
-        advice: "office365.ca_file",
+        reason: "office365.ca_file",
+        advice: "openssl s_client -starttls smtp -connect localhost:",
         first: Duration::from_secs(5),
     },
     Outage {
@@ -215,9 +214,7 @@ async fn outlives(outage: &Outage) {
     let retry = Duration::from_secs(pause_now["retry_in_seconds"].as_u64().expect("a number"));
     assert!(retry <= *first && retry + Duration::from_secs(5) >= *first, "{name}: {retry:?}");
     assert!(text(&pause_now, "reason").contains(reason), "{name}: {pause_now}");
-    // A failed handshake says in its reason what it most often means.
-    let told = format!("{}; {}", text(&pause_now, "reason"), pause_now["advice"]);
-    assert!(told.contains(advice), "{name}: {pause_now}");
+    assert!(text(&pause_now, "advice").contains(advice), "{name}: {pause_now}");
     let other = if *pointer == LANE { ALL } else { LANE };
     assert!(relay.status().await.pointer(other).expect("a member").is_null(), "{name}");
 
@@ -492,13 +489,16 @@ async fn a_refused_sender_fails_once_then_waits_while_others_flow() {
     place.sandbox.clear_faults();
     drains(&relay, 5 * MINUTE, 7).await;
     let arrivals = place.arrivals(2).await;
-    let mut arrived = subjects(&arrivals);
-    arrived.sort_unstable();
-    assert_eq!(arrived, ["fourth", "third"]);
-    for (id, disposition) in waiting.iter().zip(["failed", "relayed", "relayed"]) {
+    assert!(arrivals.iter().all(|arrival| arrival.reverse_path == erp));
+    relay.settled(9).await;
+    let mut ends = Vec::new();
+    for id in &waiting {
         let row = row_of(&relay, id).await;
-        assert_eq!((&*row.disposition, row.attempts), (disposition, 1), "{row:?}");
+        assert_eq!(row.attempts, 1, "{row:?}");
+        ends.push(row.disposition);
     }
+    ends.sort_unstable();
+    assert_eq!(ends, ["failed", "relayed", "relayed"]);
     assert_eq!(relay.status().await["lanes"][0]["held_senders"], serde_json::json!([]));
     relay.stop().await;
 }
@@ -578,11 +578,10 @@ async fn the_recipient_over_the_days_number_waits_for_a_day_and_over_a_restart()
     for subject in ["one", "two", "three", "four"] {
         send(&relay, MAILBOX, subject).await;
     }
-    let mut counts = BTreeMap::new();
-    for arrival in place.arrivals(3).await {
-        *counts.entry(arrival.subject.clone().unwrap_or_default()).or_insert(0) += 1;
-    }
-    assert_eq!(counts.into_keys().collect::<Vec<_>>(), ["one", "three", "two"]);
+    let arrivals = place.arrivals(3).await;
+    let mut arrived = subjects(&arrivals);
+    arrived.sort_unstable();
+    assert_eq!(arrived, ["one", "three", "two"]);
     let full = |lane: &Value| lane["queued"] == 1 && lane["recipients_today"] == 3;
     let lane = lane_with(&relay, "three recipients", full).await;
     assert_eq!(lane["recipients_per_day"], 3);
@@ -617,7 +616,11 @@ async fn the_count_of_the_day_shows_after_a_restart_and_ends_with_the_day() {
     let relay = place.relay().await;
     lane_with(&relay, "the count of before", |lane| lane["recipients_today"] == 1).await;
     pass(25 * HOUR).await;
-    lane_with(&relay, "a new day", |lane| lane["recipients_today"] == 0).await;
+    until("a new day", async || {
+        pass(HOUR).await; // a lane with nothing to do looks once an hour
+        (relay.status().await["lanes"][0]["recipients_today"] == 0).then_some(())
+    })
+    .await;
     relay.stop().await;
 }
 
