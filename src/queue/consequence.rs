@@ -128,6 +128,9 @@ impl Consequences<'_> {
                 "set office365.ehlo_name to a host name with a domain; it is {ehlo_name} now"
             )),
             Stage::StartTls => Some(elsewhere(host, *port)),
+            Stage::Tls => Some(format!(
+                "look at the certificate: openssl s_client -starttls smtp -connect {host}:{port}"
+            )),
             Stage::Greeting | Stage::Ehlo if !refused => Some(elsewhere(host, *port)),
             _ => None,
         }
