@@ -5,10 +5,14 @@ use std::{future::Future, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// How long before the end of the grace period the last call comes, at most.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// The handle that each task holds: it says when to finish.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     signal: CancellationToken,
+    last_call: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -22,12 +26,22 @@ impl Drain {
     /// A handle for a part that can also be drained on its own, before the whole.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { signal: self.signal.child_token(), tasks: TaskTracker::new() }
+        Self {
+            signal: self.signal.child_token(),
+            last_call: self.last_call.child_token(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Completes once the drain has begun.
     pub async fn signaled(&self) {
         self.signal.cancelled().await;
+    }
+
+    /// Completes when the grace period is almost over: what is still under way should say
+    /// goodbye now.
+    pub async fn last_call(&self) {
+        self.last_call.cancelled().await;
     }
 
     /// Whether the drain has begun.
@@ -57,7 +71,12 @@ impl Drain {
     pub async fn finish(&self, grace: Duration) -> Result<(), usize> {
         self.signal();
         self.tasks.close();
-        tokio::time::timeout(grace, self.tasks.wait()).await.map_err(|_| self.tasks.len())
+        let goodbye = (grace / 4).min(GOODBYE);
+        if tokio::time::timeout(grace.saturating_sub(goodbye), self.tasks.wait()).await.is_ok() {
+            return Ok(());
+        }
+        self.last_call.cancel();
+        tokio::time::timeout(goodbye, self.tasks.wait()).await.map_err(|_| self.tasks.len())
     }
 }
 
@@ -75,6 +94,16 @@ mod tests {
         let drain = Drain::new();
         drain.spawn(std::future::pending::<()>());
         assert_eq!(drain.finish(Duration::from_secs(1)).await, Err(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_still_busy_hears_a_last_call_before_the_end() {
+        let drain = Drain::new();
+        let inner = drain.clone();
+        drain.spawn(async move { inner.last_call().await });
+        let begun = tokio::time::Instant::now();
+        assert_eq!(drain.finish(Duration::from_secs(20)).await, Ok(()));
+        assert_eq!(begun.elapsed().as_secs(), 18);
     }
 
     #[tokio::test]

@@ -144,7 +144,7 @@ struct Shared {
     directory: Directory,
     inbox: mpsc::Sender<Work>,
     readers: Readers,
-    space: SpaceWatch,
+    space: Arc<SpaceWatch>,
     state: Arc<State>,
     durability: Arc<dyn Durability>,
     router: Arc<dyn Router>,
@@ -186,7 +186,14 @@ impl Store {
         router: Arc<dyn Router>,
     ) -> Result<Self, StoreError> {
         let directory = Directory::open(&config.directory)?;
-        let mut database = schema::open(&directory.database())?;
+        let mut database =
+            schema::open(&directory.database(), || match directory.has_bodies()? {
+                true => Err(StoreError::LostDatabase {
+                    bodies: directory.bodies(),
+                    database: directory.database(),
+                }),
+                false => Ok(()),
+            })?;
         write::route_anew(&mut database, router.as_ref())?;
         directory.remove_orphans(&read::body_files(&database)?)?;
         directory.sync_all()?;
@@ -196,6 +203,7 @@ impl Store {
             arrivals: Mutex::default(),
             amendments: watch::Sender::new(0),
         });
+        let space = Arc::new(SpaceWatch::new(config.directory.clone(), config.min_free_bytes));
         let (inbox, works) = mpsc::channel(INBOX);
         committer::spawn(committer::Committer {
             version: schema::data_version(&database)?,
@@ -206,9 +214,9 @@ impl Store {
             durability: Arc::clone(&durability),
             history_keep: config.history_keep,
             pruned: None,
+            space: Arc::clone(&space),
         })?;
         let readers = Readers::new(directory.database());
-        let space = SpaceWatch::new(config.directory.clone(), config.min_free_bytes);
         let shared =
             Shared { config, clock, directory, inbox, readers, space, state, durability, router };
         Ok(Self { shared: Arc::new(shared) })
@@ -402,6 +410,8 @@ impl Store {
 
     /// Finishes the work that waits and closes the database. Later work is refused.
     pub async fn close(&self) {
+        // While a reader is open the committer cannot write the log home.
+        self.shared.readers.close();
         let (done, closed) = oneshot::channel();
         if self.shared.inbox.send(Work::Stop { done }).await.is_ok() {
             let _ = closed.await;

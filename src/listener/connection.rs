@@ -198,6 +198,10 @@ impl Connection {
                 let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
                 return Ok(Read::Stop(reply, "drained"));
             }
+            () = self.drain.last_call() => {
+                let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
+                return Ok(Read::Stop(reply, "cut short by the drain"));
+            }
         };
         match read {
             Err(_) => {

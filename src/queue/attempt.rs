@@ -37,6 +37,7 @@ const UNREADABLE_RETRY: Duration = Duration::from_secs(300);
 
 /// Between tries to record what upstream has said.
 const SETTLE_RETRY: Duration = Duration::from_secs(1);
+const SETTLE_RETRY_MOST: Duration = Duration::from_secs(30);
 
 /// The end of an attempt.
 pub(super) struct Finished {
@@ -321,6 +322,7 @@ impl Attempt<'_> {
         let notices = occasion.notices().await;
         let outcomes: Vec<_> = judged.iter().map(Judged::concluded).collect();
         let id = self.entry.id;
+        let mut wait = SETTLE_RETRY;
         loop {
             let settlement =
                 Settlement { id, outcomes: outcomes.clone(), notices: notices.clone() };
@@ -332,7 +334,8 @@ impl Attempt<'_> {
                 }
                 Err(error) => {
                     tracing::error!(queue_id = %id, %error, "outcome not recorded yet, trying again");
-                    sleep(SETTLE_RETRY).await;
+                    sleep(wait).await;
+                    wait = (wait * 2).min(SETTLE_RETRY_MOST);
                 }
             }
         }

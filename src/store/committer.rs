@@ -17,6 +17,7 @@ use super::{
     draft::{Finished, FinishedBody},
     error::StoreError,
     read, schema,
+    space::SpaceWatch,
     write::{self, Effects},
 };
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
@@ -52,6 +53,7 @@ pub(super) struct Committer {
     pub durability: Arc<dyn Durability>,
     pub history_keep: Duration,
     pub pruned: Option<UnixMillis>,
+    pub space: Arc<SpaceWatch>,
 }
 
 pub(super) fn spawn(committer: Committer) -> Result<(), StoreError> {
@@ -116,6 +118,10 @@ impl Committer {
             }
             return;
         }
+        let batch = self.refuse_without_room(batch);
+        if batch.is_empty() {
+            return;
+        }
         match self.commit(&batch) {
             Ok(effects) => {
                 self.take_effect(&effects);
@@ -138,6 +144,21 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// New mail is refused before the disk is so full that nothing could be settled any more.
+    fn refuse_without_room(&self, batch: Vec<Work>) -> Vec<Work> {
+        let is_new = |work: &Work| matches!(work, Work::Accept { .. });
+        if !batch.iter().any(is_new) {
+            return batch;
+        }
+        let Err(error) = self.space.check_reserve() else { return batch };
+        let cause = Arc::new(error);
+        let (new, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_new);
+        for work in new {
+            work.refuse(StoreError::commit(&cause));
+        }
+        others
     }
 
     fn commit(&mut self, batch: &[Work]) -> Result<Effects, StoreError> {

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::error::StoreError;
+use super::error::{SYNC, StoreError};
 use crate::mail::queue_id::QueueId;
 
 /// Where things are in a queue directory.
@@ -41,6 +41,8 @@ impl Places {
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
     places: Places,
+    /// Held open, so that a commit needs no descriptor of its own.
+    bodies: Arc<File>,
     _lock: Arc<File>,
 }
 
@@ -59,7 +61,9 @@ impl Directory {
         make_directory(&places.root)?;
         make_directory(&places.bodies())?;
         let lock = lock(&places.root)?;
-        Ok(Self { places, _lock: Arc::new(lock) })
+        let bodies = places.bodies();
+        let bodies = File::open(&bodies).map_err(StoreError::io("open", bodies))?;
+        Ok(Self { places, bodies: Arc::new(bodies), _lock: Arc::new(lock) })
     }
 
     /// A new body file, 0600.
@@ -75,7 +79,14 @@ impl Directory {
 
     /// Makes the names of body files durable.
     pub fn sync_bodies(&self) -> Result<(), StoreError> {
-        sync_directory(&self.bodies())
+        self.bodies.sync_all().map_err(StoreError::io(SYNC, self.places.bodies()))
+    }
+
+    /// Whether any body file is there.
+    pub fn has_bodies(&self) -> Result<bool, StoreError> {
+        let bodies = self.places.bodies();
+        let listing = fs::read_dir(&bodies).map_err(StoreError::io("list", bodies))?;
+        Ok(listing.flatten().any(|item| body_file_id(&item.path()).is_some()))
     }
 
     /// Makes the names of everything durable, the queue directory's own included.
@@ -145,5 +156,5 @@ fn lock(root: &Path) -> Result<File, StoreError> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", path))
+    File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io(SYNC, path))
 }

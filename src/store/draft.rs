@@ -2,7 +2,11 @@
 
 use std::{fs::File, io::Write, sync::Arc};
 
-use super::{Durability, Durable, directory::Directory, error::StoreError};
+use super::{
+    Durability, Durable,
+    directory::Directory,
+    error::{SYNC, StoreError},
+};
 use crate::mail::queue_id::QueueId;
 
 /// Bodies up to this size stay in memory and then in the database; larger ones go to a file.
@@ -134,7 +138,7 @@ impl BodyFile {
     fn sync(&mut self) -> Result<(), StoreError> {
         let path = self.directory.body_file(self.id);
         match self.file.take() {
-            Some(file) => file.sync_all().map_err(StoreError::io("sync", path)),
+            Some(file) => file.sync_all().map_err(StoreError::io(SYNC, path)),
             None => Ok(()),
         }
     }

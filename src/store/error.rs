@@ -10,6 +10,9 @@ use bytesize::ByteSize;
 
 use crate::{mail::queue_id::QueueId, smtp::reply::Reply};
 
+/// What [`StoreError::Io`] was doing when a sync failed.
+pub(super) const SYNC: &str = "sync";
+
 /// What the store was doing, to what, and the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -91,6 +94,30 @@ pub enum StoreError {
     NotOurs {
         /// The file.
         path: PathBuf,
+    },
+    /// Bodies without a database: the database is gone, and they may be all that is left.
+    #[error(
+        "{} holds messages but {} is missing or empty; put the database back, or move the bodies \
+         to a safe place to begin with an empty queue (each is one message as it came in)",
+        bodies.display(), database.display()
+    )]
+    LostDatabase {
+        /// The directory of the bodies.
+        bodies: PathBuf,
+        /// Where the database should be.
+        database: PathBuf,
+    },
+    /// The database does not keep the log that makes commits durable.
+    #[error(
+        "the queue database {} cannot be used with a write-ahead log ({mode} instead); \
+         the queue directory must be on a local disk that works",
+        path.display()
+    )]
+    NoLog {
+        /// The database file.
+        path: PathBuf,
+        /// The journal mode that it has.
+        mode: String,
     },
     /// Less free space than `queue.min_free_bytes`.
     #[error(
@@ -214,7 +241,8 @@ impl StoreError {
     pub(super) fn is_unsafe(&self) -> bool {
         match self {
             Self::Database { class, .. } => *class == DatabaseFault::Unsafe,
-            Self::Io { .. } => !self.is_full(),
+            // Only a sync that failed leaves in doubt what is on disk.
+            Self::Io { doing, .. } => *doing == SYNC,
             _ => false,
         }
     }
@@ -272,7 +300,9 @@ mod tests {
     #[test]
     fn store_trouble_is_never_permanent_for_the_client() {
         let full = StoreError::io("write", "x")(io::ErrorKind::StorageFull.into());
-        let broken = StoreError::io("write", "x")(io::Error::other("eio"));
+        let broken = StoreError::io(SYNC, "x")(io::Error::other("eio"));
+        let no_descriptor = StoreError::io("open", "x")(io::Error::from_raw_os_error(24));
+        assert!(!no_descriptor.is_unsafe());
         assert_eq!(full.reply().to_string(), "452 4.3.1 out of storage; try again later");
         assert_eq!(broken.reply().to_string(), "451 4.3.0 message not stored; try again later");
         assert!(broken.is_unsafe() && !full.is_unsafe());

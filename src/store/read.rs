@@ -39,6 +39,11 @@ impl Readers {
         Self { database, idle: Mutex::new(Vec::new()) }
     }
 
+    /// Closes the idle connections.
+    pub fn close(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Runs a query on an idle connection, or a new one. Blocks.
     pub fn with<T>(
         &self,

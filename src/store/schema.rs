@@ -91,12 +91,20 @@ CREATE INDEX history_settled ON history (settled);
 CREATE INDEX history_id ON history (id);
 ";
 
-/// Opens the database for the committer, making or migrating it as needed.
-pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+/// Opens the database for the committer, making or migrating it as needed. `before_first_use` may
+/// object to beginning with an empty one.
+pub(super) fn open(
+    path: &Path,
+    before_first_use: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<Connection, StoreError> {
     let mut database = Connection::open(path).map_err(StoreError::database("open a file"))?;
     restrict(path)?;
     check_owner(&database, path)?;
+    if is_new(&database)? {
+        before_first_use()?;
+    }
     settings(&database).map_err(StoreError::database("set up the connection"))?;
+    check_log(&database, path)?;
     migrate(&mut database, path)?;
     Ok(database)
 }
@@ -158,10 +166,36 @@ fn check_owner(database: &Connection, path: &Path) -> Result<(), StoreError> {
             };
         }
     };
-    if owner == APPLICATION_ID || pages == 0 {
+    // A crash within the very first start leaves pages without tables.
+    if owner == APPLICATION_ID || pages == 0 || (owner == 0 && is_without_tables(database)?) {
         return Ok(());
     }
     Err(StoreError::NotOurs { path: path.into() })
+}
+
+fn is_without_tables(database: &Connection) -> Result<bool, StoreError> {
+    database
+        .query_row("SELECT COUNT(*) = 0 FROM sqlite_master", [], |row| row.get(0))
+        .map_err(StoreError::database("read the schema"))
+}
+
+/// Whether the database holds no table of ours yet.
+fn is_new(database: &Connection) -> Result<bool, StoreError> {
+    database
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map(|version| version == 0)
+        .map_err(StoreError::database("read the schema version"))
+}
+
+/// The log must really be there: with another journal a commit is not as durable.
+fn check_log(database: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mode: String = database
+        .pragma_query_value(None, "journal_mode", |row| row.get(0))
+        .map_err(StoreError::database("read the journal mode"))?;
+    match mode.as_str() {
+        "wal" => Ok(()),
+        _ => Err(StoreError::NoLog { path: path.into(), mode }),
+    }
 }
 
 /// WAL with FULL: COMMIT returns after the log has been synced.

@@ -30,6 +30,16 @@ impl SpaceWatch {
         Ok(())
     }
 
+    /// Fails if what is about to be stored would leave no room to settle what is queued: mail let
+    /// in while there was room may be more than the room. Looks at the disk each time.
+    pub fn check_reserve(&self) -> Result<(), StoreError> {
+        let free = self.look()?;
+        if free < self.wanted / 2 {
+            return Err(StoreError::LowSpace { free, wanted: self.wanted });
+        }
+        Ok(())
+    }
+
     /// Octets free to us, at most half a second old.
     fn free(&self) -> Result<u64, StoreError> {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -38,11 +48,15 @@ impl SpaceWatch {
         {
             return Ok(free);
         }
+        let free = self.look()?;
+        *last = Some((Instant::now(), free));
+        Ok(free)
+    }
+
+    fn look(&self) -> Result<u64, StoreError> {
         let facts = rustix::fs::statvfs(&self.directory).map_err(|error| {
             StoreError::io("measure the free space of", &self.directory)(error.into())
         })?;
-        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
-        *last = Some((Instant::now(), free));
-        Ok(free)
+        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
     }
 }

@@ -450,3 +450,54 @@ async fn each_attempt_is_on_record_but_no_more_than_fifty_of_a_recipient() {
     assert_eq!(told[51], (1, "held".into(), "uncertain".into()));
     assert_eq!(told.len(), 52);
 }
+
+#[tokio::test]
+async fn bodies_without_their_database_are_never_taken_for_orphans() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    put(&store, &vec![b'x'; 100_000], &["c@d"]).await.unwrap();
+    store.close().await;
+    drop(store);
+    let database = directory.path().join("queue/queue.db");
+    for left in [None, Some("")] {
+        std::fs::remove_file(&database).unwrap();
+        if let Some(text) = left {
+            std::fs::write(&database, text).unwrap();
+        }
+        let error = open_with(config(directory.path()), Arc::new(Synced)).err().unwrap();
+        assert!(error.to_string().contains("queue.db is missing or empty"), "{error}");
+        assert_eq!(body_files(directory.path()), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_crash_within_the_very_first_start_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("queue")).unwrap();
+    let path = directory.path().join("queue/queue.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.pragma_update(None, "journal_mode", "WAL").unwrap();
+    drop(database);
+    assert!(std::fs::metadata(&path).unwrap().len() > 0);
+    let store = open(directory.path());
+    put(&store, b"x", &["c@d"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_close_the_database_file_holds_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    put(&store, b"small", &["c@d"]).await.unwrap();
+    store.due("lane", 10).await.unwrap(); // leaves a reader idle
+    store.close().await;
+    assert!(!directory.path().join("queue/queue.db-wal").exists());
+}
+
+#[tokio::test]
+async fn mail_let_in_while_there_was_room_is_refused_when_the_room_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { min_free_bytes: u64::MAX, ..config(directory.path()) };
+    let store = open_with(config, Arc::new(Synced)).unwrap();
+    let error = put(&store, b"x", &["c@d"]).await.unwrap_err();
+    assert_eq!(error.reply().code().value(), 452);
+}
