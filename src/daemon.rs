@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
+
 use crate::{
     clock::{Clock, UnixMillis},
     config::Config,
@@ -52,6 +54,9 @@ fn place_and_cure(directory: &Path, error: &StoreError) -> String {
     };
     format!(" (queue directory {}); {cure}", directory.display())
 }
+
+/// How long the store may take to close.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A running daemon.
 pub struct Daemon {
@@ -144,7 +149,11 @@ impl Daemon {
         if let Err(tasks) = self.drain.finish(self.grace).await {
             tracing::warn!(tasks, "grace period is over, the rest is cut off");
         }
-        self.watched.store.close().await;
+        // A disk that is slow to take the log home shall not hold up the end: the next start reads
+        // the log.
+        if timeout(CLOSE_PATIENCE, self.watched.store.close()).await.is_err() {
+            tracing::warn!("queue database not closed in time, the next start completes it");
+        }
         tracing::info!("relay stopped");
     }
 }

@@ -109,15 +109,13 @@ pub enum StoreError {
     },
     /// The database does not keep the log that makes commits durable.
     #[error(
-        "the queue database {} cannot be used with a write-ahead log ({mode} instead); \
-         the queue directory must be on a local disk that works",
+        "the queue database {} has no write-ahead log; see that the queue directory is on a local \
+         disk that works, then start again",
         path.display()
     )]
     NoLog {
         /// The database file.
         path: PathBuf,
-        /// The journal mode that it has.
-        mode: String,
     },
     /// Less free space than `queue.min_free_bytes`.
     #[error(

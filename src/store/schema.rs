@@ -104,8 +104,8 @@ pub(super) fn open(
         before_first_use()?;
     }
     settings(&database).map_err(StoreError::database("set up the connection"))?;
-    check_log(&database, path)?;
     migrate(&mut database, path)?;
+    check_log(path)?;
     Ok(database)
 }
 
@@ -187,14 +187,18 @@ fn is_new(database: &Connection) -> Result<bool, StoreError> {
         .map_err(StoreError::database("read the schema version"))
 }
 
-/// The log must really be there: with another journal a commit is not as durable.
-fn check_log(database: &Connection, path: &Path) -> Result<(), StoreError> {
-    let mode: String = database
-        .pragma_query_value(None, "journal_mode", |row| row.get(0))
-        .map_err(StoreError::database("read the journal mode"))?;
-    match mode.as_str() {
-        "wal" => Ok(()),
-        _ => Err(StoreError::NoLog { path: path.into(), mode }),
+/// The log must really be there: with another journal a commit is not as durable. After a failed
+/// write SQLite says that it is while the file says that it is not, so the file is asked: octets
+/// 18 and 19 of its header are 2 (file format, section 1.3.3).
+fn check_log(path: &Path) -> Result<(), StoreError> {
+    use std::io::Read;
+    let mut header = [0; 20];
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut header))
+        .map_err(StoreError::io("read the header of", path))?;
+    match header[18..] {
+        [2, 2] => Ok(()),
+        _ => Err(StoreError::NoLog { path: path.into() }),
     }
 }
 

@@ -13,6 +13,7 @@ import ctypes
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -203,8 +204,9 @@ class Sandbox(Process):
         self.arrivals = Arrivals(workplace.make("arrivals"))
         command = [binary, "sandbox", "--only", "--directory", tenant, "--save", self.arrivals.directory]
         command += ["--smtp-address", f"{LOOPBACK}:{smtp_port}", "--login-address", f"{LOOPBACK}:{login_port}"]
-        super().__init__("sandbox", command, workplace)
         section = tenant / "office365.toml"
+        section.unlink(missing_ok=True)  # that of an earlier sandbox, with another secret
+        super().__init__("sandbox", command, workplace)
         try:
             wait_until("office365.toml from the sandbox", section.exists, READY_SECONDS, [self])
         except BaseException:
@@ -217,7 +219,8 @@ class Relay(Process):
     """The relay under test, ready to take mail when the constructor returns.
 
     `wrapper` is put before the command and must end in an exec of it, so that the child stays the relay.
-    A second Relay on the same `queue` and `log_name` continues where the first one ended.
+    A second Relay on the same `queue` and `log_name` continues where the first one ended. `queue` may be an absolute
+    path; `settings` are keys for `--set`, such as "queue.min_free_bytes=0".
     """
 
     def __init__(
@@ -232,6 +235,7 @@ class Relay(Process):
         log_format="json",
         log_level="trace",
         upstream_is_up=True,
+        settings=(),
     ):
         self.smtp_port, self.http_port = free_ports(2)
         config = workplace.directory / f"{log_name}.toml"
@@ -241,7 +245,8 @@ class Relay(Process):
             relay_config(office365, self.smtp_port, self.http_port, queue_directory, log_level, log_format)
         )
         config.chmod(0o600)
-        super().__init__("relay", [*wrapper, binary, "run", "--config", config], workplace, log_name)
+        command = [*wrapper, binary, "run", "--config", config, *set_words(settings)]
+        super().__init__("relay", command, workplace, log_name)
         try:
             wait_until("220 greeting of the relay", self.greets, READY_SECONDS, [self])
             if upstream_is_up:
@@ -321,6 +326,17 @@ def with_unlimited_pace(office365):
     if "pace" in section:
         return office365
     return office365.replace("[office365]", '[office365]\npace = "unlimited"', 1)
+
+
+def set_words(settings):
+    """The words of the command line for keys such as "queue.min_free_bytes=0"."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def without_upstream(office365):
+    """The section with ports where nothing listens: mail is taken and stays in the queue."""
+    section = re.sub(r"(?m)^smtp_port = .*$", "smtp_port = 1", office365)
+    return re.sub(r"(?m)^login_url = .*$", 'login_url = "https://localhost:1"', section)
 
 
 @dataclass(frozen=True)
