@@ -41,6 +41,7 @@ mod committer;
 mod desk;
 mod directory;
 mod draft;
+mod durability;
 mod entry;
 mod error;
 mod read;
@@ -53,6 +54,7 @@ pub use desk::{
     Amended, Amendment, Attempt, Desk, Filter, HistoryFilter, PathPattern, Queued, Story, Waiting,
 };
 pub use draft::Draft;
+pub use durability::{Durability, Durable, Synced};
 pub use entry::{
     Arrival, Concluded, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Settled,
     Settlement, Summary,
@@ -98,39 +100,6 @@ pub trait Router: Send + Sync + 'static {
     /// Whether there is a lane of this name; messages in others are routed anew at start.
     fn knows(&self, lane: &str) -> bool;
 }
-
-/// What is about to become durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durable {
-    /// The octets of a body file.
-    BodyFile(QueueId),
-    /// The names of body files in their directory.
-    BodyDirectory,
-    /// The rows of one transaction.
-    Rows,
-}
-
-/// Stands around each sync. The real one only carries it out; tests record, hold or fail it.
-pub trait Durability: Send + Sync + 'static {
-    /// Carries out `sync`, which returns once `what` is durable.
-    ///
-    /// # Errors
-    /// That of `sync`.
-    fn make_durable(
-        &self,
-        what: Durable,
-        sync: &mut dyn FnMut() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let _ = what;
-        sync()
-    }
-}
-
-/// Syncs, and nothing else.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Synced;
-
-impl Durability for Synced {}
 
 /// The handle to the store. Clones share it.
 #[derive(Clone)]

@@ -192,15 +192,15 @@ impl Connection {
         let deadline = self.session_ends.min(Instant::now() + patience);
         let idle = self.server.is_idle();
         let read = tokio::select! {
-            biased; // what the client has already sent comes before the drain
+            biased; // the end of the grace period, then what the client has sent, then the drain
+            () = self.drain.last_call() => {
+                let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
+                return Ok(Read::Stop(reply, "cut short by the drain"));
+            }
             read = timeout_at(deadline, self.stream.read(buffer)) => read,
             () = self.drain.signaled(), if idle => {
                 let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
                 return Ok(Read::Stop(reply, "drained"));
-            }
-            () = self.drain.last_call() => {
-                let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
-                return Ok(Read::Stop(reply, "cut short by the drain"));
             }
         };
         match read {
