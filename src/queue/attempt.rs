@@ -129,6 +129,10 @@ impl Attempt<'_> {
                 self.set_aside(error.to_string()).await;
                 None
             }
+            Err(error) if error.is_shortage() => {
+                self.pause_for_store(&error);
+                None
+            }
             Err(error) => {
                 self.put_off(&error).await;
                 None

@@ -235,6 +235,26 @@ impl StoreError {
         matches!(self, Self::MissingBody { .. })
     }
 
+    /// Whether the process lacks descriptors or memory: nothing is wrong with what was asked for.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, OutOfMemory};
+        const ENOMEM: i32 = 12;
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE))
+            }
+            Self::Database { source, .. } => {
+                let error = source.downcast_ref::<rusqlite::Error>();
+                let code = error.and_then(rusqlite::Error::sqlite_error_code);
+                matches!(code, Some(CannotOpen | OutOfMemory))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether nobody knows any more what is on disk.
     pub(super) fn is_unsafe(&self) -> bool {
         match self {
@@ -300,7 +320,7 @@ mod tests {
         let full = StoreError::io("write", "x")(io::ErrorKind::StorageFull.into());
         let broken = StoreError::io(SYNC, "x")(io::Error::other("eio"));
         let no_descriptor = StoreError::io("open", "x")(io::Error::from_raw_os_error(24));
-        assert!(!no_descriptor.is_unsafe());
+        assert!(!no_descriptor.is_unsafe() && no_descriptor.is_shortage());
         assert_eq!(full.reply().to_string(), "452 4.3.1 out of storage; try again later");
         assert_eq!(broken.reply().to_string(), "451 4.3.0 message not stored; try again later");
         assert!(broken.is_unsafe() && !full.is_unsafe());
