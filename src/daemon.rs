@@ -56,7 +56,7 @@ fn place_and_cure(directory: &Path, error: &StoreError) -> String {
 }
 
 /// How long the store may take to close.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running daemon.
 pub struct Daemon {
