@@ -2,6 +2,7 @@
 
 mod config;
 mod exit;
+mod explain;
 mod fetch;
 mod health;
 mod history;
@@ -68,6 +69,8 @@ enum Command {
     Queue(queue::Options),
     /// Show what became of messages that have left the queue
     History(history::Options),
+    /// Explain an error of Microsoft's: an AADSTS number, an SMTP reply, a line of the log
+    Explain(explain::Options),
     /// Check the configuration, show what is in force, print a commented example
     Config(config::Options),
     /// Exit 0 if the running relay is healthy (for HEALTHCHECK)
@@ -99,6 +102,7 @@ fn carry_out(cli: &Cli) -> Result<(), Failure> {
         Command::Status(options) => runtime()?.block_on(status::run(options, &settings.sources())),
         Command::Queue(options) => runtime()?.block_on(queue::run(options, &settings.sources())),
         Command::History(options) => history::run(options, &settings.sources()),
+        Command::Explain(options) => explain::run(options, &settings.sources()),
         Command::Config(options) => config::run(options, &settings.sources()),
         Command::Health(options) => runtime()?.block_on(health::run(options, &settings.sources())),
     }

@@ -2,5 +2,6 @@
 
 pub mod clouds;
 pub mod entra;
+pub mod explain;
 mod placeholders;
 pub mod replies;

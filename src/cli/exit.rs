@@ -58,6 +58,11 @@ impl Failure {
         Self { code: NO_INPUT, message: format!("no such message {there}: {}", ids.join(" ")) }
     }
 
+    /// A question that nobody here can answer.
+    pub fn not_known(message: impl Into<String>) -> Self {
+        Self { code: NO_INPUT, message: message.into() }
+    }
+
     /// Prints the message once and gives the code.
     pub fn report(self) -> ExitCode {
         if !self.message.is_empty() {

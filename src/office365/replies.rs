@@ -152,6 +152,26 @@ pub fn lookup(reply: &Reply) -> Option<&'static Row> {
     rows().iter().find(|row| row.fits(reply))
 }
 
+/// The rows of replies that may begin with this code and this enhanced status code, whatever their
+/// text; `None` stands for any.
+pub fn beginning_with(
+    code: Option<u16>,
+    enhanced: Option<EnhancedStatusCode>,
+) -> impl Iterator<Item = &'static Row> {
+    rows().iter().filter(move |row| {
+        let Some(example) = Reply::parse(format!("{}\r\n", row.example).as_bytes()) else {
+            return false;
+        };
+        let mut patterns = row.codes.split(' ');
+        let row_code = patterns.next().and_then(|code| code.parse().ok());
+        let code_fits = code.is_none_or(|code| code == row_code.unwrap_or(example.code().value()));
+        let enhanced_fits = enhanced.is_none()
+            || example.enhanced() == enhanced
+            || patterns.any(|pattern| covers(pattern, enhanced));
+        code_fits && enhanced_fits
+    })
+}
+
 /// All rows, in order.
 #[must_use]
 pub fn rows() -> &'static [Row] {
