@@ -39,6 +39,7 @@ mod attempts;
 mod body;
 mod committer;
 mod desk;
+mod digest;
 mod directory;
 mod draft;
 mod durability;
@@ -305,25 +306,6 @@ impl Store {
     pub async fn next_due(&self, lane: &str) -> Result<Option<UnixMillis>, StoreError> {
         let (lane, now) = (lane.to_owned(), self.shared.clock.now());
         self.read(move |database| read::next_due(database, &lane, now)).await
-    }
-
-    /// The body of a queued message, opened.
-    ///
-    /// # Errors
-    /// [`StoreError`]; [`StoreError::is_missing_body`] if there is none.
-    pub async fn body(&self, entry: &Entry) -> Result<Body, StoreError> {
-        let (id, directory) = (entry.id, self.shared.directory.clone());
-        self.read(move |database| read::body(database, &directory, id)).await
-    }
-
-    /// As [`Store::body`], at the begin of an attempt: `None` if the message has been removed or
-    /// set aside since it was read.
-    ///
-    /// # Errors
-    /// [`StoreError`]; [`StoreError::is_missing_body`] if there is none.
-    pub async fn body_if_waiting(&self, entry: &Entry) -> Result<Option<Body>, StoreError> {
-        let (id, directory) = (entry.id, self.shared.directory.clone());
-        self.read(move |database| read::body_if_waiting(database, &directory, id)).await
     }
 
     /// What is queued, by lane.

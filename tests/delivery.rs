@@ -336,7 +336,7 @@ async fn a_body_file_that_is_cut_short_never_gets_its_final_dot() {
     let file = std::fs::OpenOptions::new().write(true).open(queue.body_file(&entry));
     file.and_then(|file| file.set_len(200_000)).expect("a shorter file");
     let trouble = connection.send(&entry, opened).await.expect_err("trouble");
-    assert!(matches!(trouble, Trouble::Unreadable { .. }), "{trouble}");
+    assert!(matches!(trouble, Trouble::Damaged { .. }), "{trouble}");
     assert!(!connection.is_reusable());
     drop(connection);
     let fault = upstream.fault().await;

@@ -6,6 +6,7 @@ use o365_relay::{
     clock::Clock,
     delivery::smarthost::Smarthost,
     drain::Drain,
+    mail::queue_id::QueueId,
     queue::{Config, LaneConfig, NoticeConfig, OnUncertain, Pace, pause::PauseSnapshot, runner},
     store::Settled,
     token::TokenHandle,
@@ -385,6 +386,60 @@ async fn a_message_with_a_damaged_body_is_set_aside_and_the_next_goes() {
     history(&stored, 1).await;
     assert_eq!(queued(&stored).await, (1, 1));
     relay.end(upstream).await;
+}
+
+/// Its octets go upstream but for the last of them, and no dot: upstream discards them.
+#[tokio::test]
+async fn a_body_file_with_other_octets_is_set_aside_and_the_next_goes_at_once() {
+    let body = b"0123456789abcde\r\n".repeat(20_000);
+    let transaction = TRANSACTION.replace("SIZE=24", &format!("SIZE={}", body.len()));
+    let upstream = Upstream::start(&[
+        format!("{}{transaction}READ 327680\n", login()),
+        format!("{}{TRANSACTION}{TAKEN}{QUIT}", login()),
+    ]);
+    let stored = Queue::new();
+    let damaged = stored.entry(Mail { body: &body, ..Mail::default() }).await;
+    stored.put(Mail::default()).await;
+    let mut octets = body.clone();
+    octets[1000] ^= 1;
+    std::fs::write(stored.body_file(&damaged), &octets).expect("a changed file");
+    let relay = start(&upstream, &stored);
+    assert_eq!(told(&history(&stored, 1).await), [("a@example.net", "relayed", 1)]);
+    assert!(relay.lane().pause.is_none() && relay.queue.relay_pause().is_none());
+    held_for(&stored, damaged.id, &format!("{}.eml are not those", damaged.id));
+    assert_eq!(relay.end(upstream).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_small_body_with_other_octets_is_set_aside_before_any_connection() {
+    let upstream = Upstream::start(&[format!("{}{TRANSACTION}{TAKEN}{QUIT}", login())]);
+    let stored = Queue::new();
+    let damaged = stored.put(Mail::default()).await;
+    let change = "UPDATE body SET data = CAST(replace(data, 'hello', 'hallo') AS BLOB)";
+    assert_eq!(database(&stored).execute(change, ()).expect("a changed row"), 1);
+    stored.put(Mail::default()).await;
+    let relay = start(&upstream, &stored);
+    history(&stored, 1).await;
+    held_for(&stored, damaged, "the octets in its row in queue.db are not those");
+    assert_eq!(relay.end(upstream).await.len(), 1);
+}
+
+fn database(stored: &Queue) -> rusqlite::Connection {
+    rusqlite::Connection::open(stored.database()).expect("the database")
+}
+
+/// The message is held with such a reason, and no attempt counts against it.
+fn held_for(stored: &Queue, id: QueueId, wanted: &str) {
+    let (reason, attempts): (String, u32) = database(stored)
+        .query_row(
+            "SELECT m.hold_reason, r.attempts FROM message m JOIN recipient r \
+             ON r.message = m.sequence WHERE m.id = ?1",
+            [id.as_str()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .expect("a held message");
+    assert!(reason.contains(id.as_str()) && reason.contains(wanted), "{reason}");
+    assert_eq!(attempts, 0);
 }
 
 #[tokio::test]

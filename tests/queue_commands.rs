@@ -182,6 +182,34 @@ async fn export_gives_every_octet() {
     queue.run(&["queue", "export", "000000000000000000"]).await.ends(66);
 }
 
+#[tokio::test]
+async fn export_of_a_damaged_body_gives_its_octets_and_says_so() {
+    let queue = Queue::new();
+    let store = queue.store();
+    for octets in [vec![b'x'; 100], vec![b'x'; 100_000]] {
+        let id = put_octets(&store, &octets, arrival("app@a.example", &["b@b.example"])).await;
+        let mut changed = octets.clone();
+        changed[50] = b'y';
+        let path = queue.path(&format!("queue/bodies/{id}.eml"));
+        let place = if path.exists() {
+            std::fs::write(&path, &changed).unwrap();
+            path.display().to_string()
+        } else {
+            let database = rusqlite::Connection::open(queue.path("queue/queue.db")).unwrap();
+            database.execute("UPDATE body SET data = ?1", [&changed]).unwrap();
+            "its row in queue.db".to_owned()
+        };
+        let id = id.to_string();
+        let told = [&*id, &place, "are not those that were accepted"];
+        let exported = queue.run(&["queue", "export", &id]).await.ends(65).tells(&told);
+        assert!(exported.octets == changed);
+        let file = queue.path(&id);
+        let arguments = ["queue", "export", &id, "--output", file.to_str().unwrap()];
+        queue.run(&arguments).await.ends(65).tells(&told);
+        assert!(std::fs::read(&file).unwrap() == changed);
+    }
+}
+
 /// Whoever writes to us or answers us must not reach the operator's terminal.
 #[tokio::test]
 async fn nothing_hostile_reaches_the_terminal() {

@@ -6,6 +6,7 @@ use crate::{config::Faults, daemon::StartError, mail::queue_id::QueueId, store::
 
 /// Wrong arguments.
 pub(super) const USAGE: u8 = 64;
+const DAMAGED: u8 = 65;
 const NO_INPUT: u8 = 66;
 const UNAVAILABLE: u8 = 69;
 const TRY_LATER: u8 = 75;
@@ -26,6 +27,11 @@ impl Failure {
 
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { code: UNAVAILABLE, message: message.into() }
+    }
+
+    /// What was asked for is there, but it is not what it was.
+    pub fn damaged(message: impl Into<String>) -> Self {
+        Self { code: DAMAGED, message: message.into() }
     }
 
     pub fn try_later(message: impl Into<String>) -> Self {

@@ -1,6 +1,6 @@
 //! One secured connection, driven command by command through lettre.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, time::Duration};
 
 use lettre::transport::smtp::{client::AsyncSmtpConnection, extension::ClientId};
 
@@ -8,7 +8,10 @@ use super::{
     trouble::{Stage, Trouble},
     wire::{Control, Wire},
 };
-use crate::{smtp::reply::Reply, store::Body};
+use crate::{
+    smtp::reply::Reply,
+    store::{Body, StoreError},
+};
 
 /// RFC 5321 section 4.5.3.2: MAIL and RCPT 5 minutes, DATA 2 minutes, final dot 10 minutes.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
@@ -69,7 +72,11 @@ impl Link {
         let mut source = Source::new(body, self.control.clone());
         let outcome = self.smtp.message_iter(&mut source).await;
         if let Some(error) = source.error {
-            return Err(Trouble::Unreadable { cause: error.to_string() });
+            let cause = error.to_string();
+            return Err(match error.is_lost_body() {
+                true => Trouble::Damaged { cause },
+                false => Trouble::Unreadable { cause },
+            });
         }
         // Until the source was used up the final dot cannot be out.
         let stage = if source.exhausted { Stage::EndOfData } else { Stage::MailData };
@@ -118,13 +125,13 @@ fn innermost(error: &dyn Error) -> String {
 
 /// The body without its final CRLF, which lettre puts before the dot by itself.
 struct Source {
-    chunks: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send>,
+    chunks: Box<dyn Iterator<Item = Result<Vec<u8>, StoreError>> + Send>,
     /// Octets still to come before the last two.
     left: u64,
     tail: Vec<u8>,
     control: Control,
     exhausted: bool,
-    error: Option<io::Error>,
+    error: Option<StoreError>,
 }
 
 impl Source {
@@ -170,7 +177,7 @@ mod tests {
     use super::*;
 
     fn sent(body: &[u8]) -> Vec<u8> {
-        let mut source = Source::new(Body::Memory(body.to_vec()), Control::default());
+        let mut source = Source::new(Body::of(body), Control::default());
         let sent = (&mut source).flatten().collect();
         assert!(source.exhausted);
         sent
@@ -188,14 +195,19 @@ mod tests {
     #[test]
     fn a_body_that_cannot_be_read_is_never_taken_for_complete() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("short");
-        std::fs::write(&path, vec![b'x'; 100_000]).unwrap();
-        let control = Control::default();
-        let body = Body::File(std::fs::File::open(&path).unwrap(), 200_000);
-        let mut source = Source::new(body, control.clone());
-        let sent: usize = (&mut source).map(|chunk| chunk.len()).sum();
-        assert!(sent < 200_000 && !source.exhausted && control.is_poisoned());
-        assert!(source.error.is_some());
+        let path = directory.path().join("body");
+        let expected = vec![b'x'; 200_000];
+        let mut changed = expected.clone();
+        changed[5] = b'y';
+        for found in [&expected[..100_000], &changed] {
+            std::fs::write(&path, found).unwrap();
+            let control = Control::default();
+            let body = Body::of_file(&path, &expected).unwrap();
+            let mut source = Source::new(body, control.clone());
+            let sent: usize = (&mut source).map(|chunk| chunk.len()).sum();
+            assert!(sent < 199_998 && !source.exhausted && control.is_poisoned());
+            assert!(source.error.is_some_and(|error| error.is_lost_body()));
+        }
     }
 
     #[test]

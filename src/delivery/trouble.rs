@@ -77,10 +77,16 @@ pub enum Trouble {
         /// What happened, and to what.
         cause: String,
     },
-    /// Our own copy of the message could not be read.
+    /// Our own copy of the message could not be read now; another try may do better.
     #[error("the message could not be read from the queue: {cause}")]
     Unreadable {
         /// Why.
+        cause: String,
+    },
+    /// Our own copy of the message is not what was accepted, and will not be.
+    #[error("{cause}")]
+    Damaged {
+        /// Which message, where, and in what way.
         cause: String,
     },
 }
@@ -103,7 +109,7 @@ impl Trouble {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Refused { stage, .. } | Self::Broken { stage, .. } => *stage,
-            Self::Unreadable { .. } => Stage::MailData,
+            Self::Unreadable { .. } | Self::Damaged { .. } => Stage::MailData,
         }
     }
 }

@@ -115,7 +115,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// The body; a message without one is set aside, so that it stops no other. `None` also for
+    /// The body; a message without one, or with a damaged one, is set aside, so that it stops no other. `None` also for
     /// a message that an operator has removed or held while it waited here.
     async fn body(&self) -> Option<Body> {
         match self.context.store.body_if_waiting(self.entry).await {
@@ -125,7 +125,7 @@ impl Attempt<'_> {
                 self.withdraw_probes();
                 None
             }
-            Err(error) if error.is_missing_body() => {
+            Err(error) if error.is_lost_body() => {
                 self.set_aside(error.to_string()).await;
                 None
             }
@@ -134,16 +134,16 @@ impl Attempt<'_> {
                 None
             }
             Err(error) => {
-                self.put_off(&error).await;
+                self.put_off(&error.to_string()).await;
                 None
             }
         }
     }
 
     /// A body that cannot be read now may be readable later; until then it stops no other.
-    async fn put_off(&self, error: &StoreError) {
+    async fn put_off(&self, error: &str) {
         let id = self.entry.id;
-        tracing::error!(queue_id = %id, %error, "message not readable, put off");
+        tracing::error!(queue_id = %id, error, "message not readable, put off");
         let until = self.context.clock.now() + UNREADABLE_RETRY;
         match self.context.store.postpone(vec![id], until).await {
             Ok(()) => self.withdraw_probes(),
@@ -197,7 +197,7 @@ impl Attempt<'_> {
     fn close_gate(&self, trouble: &Trouble) {
         let judgement = match trouble {
             Trouble::Refused { stage, reply } => Some(judge(*stage, reply)),
-            Trouble::Broken { .. } | Trouble::Unreadable { .. } => None,
+            _ => None,
         };
         let row = judgement.and_then(|judgement| judgement.row);
         let pause = judgement.map_or(PauseRule::NETWORK, |judgement| judgement.pause);
@@ -216,7 +216,8 @@ impl Attempt<'_> {
     /// The connection broke before the final dot: nothing was relayed.
     async fn broke_off(&self, trouble: &Trouble) {
         match trouble {
-            Trouble::Unreadable { cause } => self.set_aside(cause.clone()).await,
+            Trouble::Damaged { cause } => self.set_aside(cause.clone()).await,
+            Trouble::Unreadable { .. } => self.put_off(&trouble.to_string()).await,
             Trouble::Broken { stage, .. } if !stage.is_before_mail() => {
                 // The message itself may be what breaks connections, so this attempt counts;
                 // otherwise the oldest message could stop all others for ever. It proves nothing

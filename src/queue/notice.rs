@@ -170,11 +170,11 @@ impl Occasion<'_> {
         self.lane.config.mailbox.parse().map_or(ReversePath::Null, ReversePath::Address)
     }
 
-    /// The front of the message, all of it if it is short. A message that cannot be read is
-    /// reported without it.
+    /// The front of the message, all of it if it is short. A message that cannot be read or is
+    /// damaged is reported without it.
     async fn returned(&self) -> Vec<u8> {
-        let Ok(body) = self.context.store.body(self.entry).await else { return Vec::new() };
-        let mut front = body.chunks().next().and_then(Result::ok).unwrap_or_default();
+        let front = self.context.store.front(self.entry, MAX_RETURNED + 1).await;
+        let mut front = front.unwrap_or_default();
         if front.len() > MAX_RETURNED {
             let whole_lines = front[..MAX_RETURNED].windows(2).rposition(|pair| pair == b"\r\n");
             front.truncate(whole_lines.map_or(0, |at| at + 2));

@@ -47,7 +47,7 @@ impl Desk {
         Ok(Self { database, places, amended: Cell::new(false) })
     }
 
-    /// The body of a queued message; `None` if there is no such message.
+    /// The body of a queued message, unchecked; `None` if there is no such message.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::is_missing_body`] if the message has lost it.

@@ -4,6 +4,7 @@ use std::{fs::File, io::Write, sync::Arc};
 
 use super::{
     Durability, Durable,
+    digest::{Digest, Digester},
     directory::Directory,
     error::{SYNC, StoreError},
 };
@@ -20,6 +21,7 @@ pub struct Draft {
     buffer: Vec<u8>,
     file: Option<BodyFile>,
     size: u64,
+    digester: Digester,
 }
 
 /// A body file without a row: it goes when it is dropped before the commit.
@@ -36,6 +38,7 @@ pub(super) struct BodyFile {
 pub(super) struct Finished {
     pub id: QueueId,
     pub size: u64,
+    pub digest: Digest,
     pub body: FinishedBody,
 }
 
@@ -49,7 +52,8 @@ pub(super) enum FinishedBody {
 
 impl Draft {
     pub(super) fn new(id: QueueId, directory: Directory) -> Self {
-        Self { id, directory, buffer: Vec::new(), file: None, size: 0 }
+        let digester = Digester::new();
+        Self { id, directory, buffer: Vec::new(), file: None, size: 0, digester }
     }
 
     /// The queue id that the message will have.
@@ -70,6 +74,7 @@ impl Draft {
     /// [`StoreError`] if a body file cannot be written; the draft is of no use then.
     pub async fn append(&mut self, octets: &[u8]) -> Result<(), StoreError> {
         self.size += octets.len() as u64;
+        self.digester.take(octets);
         self.buffer.extend_from_slice(octets);
         if self.buffer.len() > SPILL_BYTES { self.spill().await } else { Ok(()) }
     }
@@ -99,19 +104,19 @@ impl Draft {
         mut self,
         durability: Arc<dyn Durability>,
     ) -> Result<Finished, StoreError> {
+        let (id, size, digest) = (self.id, self.size, self.digester.digest());
         if self.file.is_none() {
             let body = FinishedBody::Memory(std::mem::take(&mut self.buffer));
-            return Ok(Finished { id: self.id, size: self.size, body });
+            return Ok(Finished { id, size, digest, body });
         }
         self.spill().await?;
         let Some(mut file) = self.file.take() else { return Err(StoreError::Closed) };
-        let id = self.id;
         let file = blocking(move || {
             durability.make_durable(Durable::BodyFile(id), &mut || file.sync())?;
             Ok(file)
         })
         .await?;
-        Ok(Finished { id, size: self.size, body: FinishedBody::File(file) })
+        Ok(Finished { id, size, digest, body: FinishedBody::File(file) })
     }
 }
 

@@ -148,6 +148,17 @@ pub enum StoreError {
         /// What was looked for.
         detail: String,
     },
+    /// A body that has changed by itself.
+    #[error(
+        "the body of {id} is damaged: the octets in {place} are not those that were accepted; \
+         `o365-relay queue export {id}` gives them as they are"
+    )]
+    DamagedBody {
+        /// Which message.
+        id: QueueId,
+        /// Where its octets are.
+        place: String,
+    },
     /// The transaction that held this change and others.
     #[error("{cause}")]
     Commit {
@@ -233,6 +244,12 @@ impl StoreError {
     #[must_use]
     pub fn is_missing_body(&self) -> bool {
         matches!(self, Self::MissingBody { .. })
+    }
+
+    /// Whether the body of one message is missing or damaged, for good; all others are unhurt.
+    #[must_use]
+    pub fn is_lost_body(&self) -> bool {
+        matches!(self, Self::MissingBody { .. } | Self::DamagedBody { .. })
     }
 
     /// Whether the process lacks descriptors or memory: nothing is wrong with what was asked for.

@@ -10,8 +10,8 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
-    Body, Entry, LaneSummary, PendingRecipient, Settled, Summary, body, directory::Places,
-    error::StoreError, schema,
+    Body, Entry, LaneSummary, PendingRecipient, Settled, Summary, digest::Digest,
+    directory::Places, error::StoreError, schema,
 };
 use crate::{
     clock::UnixMillis,
@@ -133,20 +133,22 @@ pub(super) fn next_due(
 pub(super) fn body(database: &Reader, places: &Places, id: QueueId) -> Result<Body, StoreError> {
     let found = database
         .prepare_cached(
-            "SELECT m.body_in_file, b.data, m.size FROM message m \
+            "SELECT m.body_in_file, b.data, m.size, m.digest FROM message m \
              LEFT JOIN body b ON b.message = m.sequence WHERE m.id = ?1",
         )
         .and_then(|mut query| {
             query
                 .query_row([id.as_str()], |row| {
-                    Ok((row.get(0)?, row.get::<_, Option<_>>(1)?, unsigned(row, 2)?))
+                    let data: Option<Vec<u8>> = row.get(1)?;
+                    let digest: Option<Digest> = row.get(3)?;
+                    Ok((row.get(0)?, data, unsigned(row, 2)?, digest))
                 })
                 .optional()
         })
         .map_err(StoreError::database("read a body"))?;
     match found {
-        Some((true, _, size)) => body::open_file(places, id, size),
-        Some((false, Some(data), _)) => Ok(Body::Memory(data)),
+        Some((true, _, size, digest)) => Body::open(places, id, size, digest),
+        Some((false, Some(data), size, digest)) => Ok(Body::from_row(id, data, size, digest)),
         _ => {
             let detail = "no row in the queue database".to_owned();
             Err(StoreError::MissingBody { id, detail })

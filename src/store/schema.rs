@@ -14,11 +14,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One script for each schema version, oldest first; `PRAGMA user_version` counts those that
 /// have run. A script that has been released never changes.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// The version that they lead to.
-const VERSION: i64 = 1;
-const _: () = assert!(MIGRATIONS.len() == 1, "VERSION counts the migrations");
+const VERSION: i64 = 2;
+const _: () = assert!(MIGRATIONS.len() == 2, "VERSION counts the migrations");
 
 /// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
 /// A settled recipient moves from `recipient` to `history`, whose row tells of its last attempt;
@@ -89,6 +89,11 @@ CREATE TABLE history (
 );
 CREATE INDEX history_settled ON history (settled);
 CREATE INDEX history_id ON history (id);
+";
+
+/// The digest of the body as it was accepted; messages from before have none and are not checked.
+const VERSION_2: &str = "
+ALTER TABLE message ADD COLUMN digest INTEGER;
 ";
 
 /// Opens the database for the committer, making or migrating it as needed. `before_first_use` may

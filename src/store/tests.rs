@@ -8,6 +8,8 @@ use crate::smtp::{
     path::ForwardPath,
 };
 
+mod damage;
+
 pub(super) const START: UnixMillis = UnixMillis(1_795_415_050_000);
 
 struct OneLane(&'static str);

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
     Arrival, Concluded, NewNotice, Outcome, Router, Settlement, attempts,
+    digest::Digest,
     draft::{Finished, FinishedBody},
     error::StoreError,
     read::reverse_path,
@@ -49,6 +50,7 @@ pub(super) fn accept(
     let message = NewMessage {
         id: finished.id,
         size: finished.size,
+        digest: finished.digest,
         body: match &finished.body {
             FinishedBody::Memory(octets) => Some(octets),
             FinishedBody::File(_) => None,
@@ -63,6 +65,7 @@ pub(super) fn accept(
 struct NewMessage<'a> {
     id: QueueId,
     size: u64,
+    digest: Digest,
     /// `None` for a body in a file.
     body: Option<&'a [u8]>,
     arrival: &'a Arrival,
@@ -80,8 +83,8 @@ fn insert(
     change
         .prepare_cached(
             "INSERT INTO message (id, lane, next_attempt, arrival, client, hello, reverse_path, \
-             eight_bit, smtputf8, ret, envid, size, message_id, body_in_file, is_notice) \
-             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             eight_bit, smtputf8, ret, envid, size, message_id, body_in_file, is_notice, digest) \
+             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             message.id.as_str(),
@@ -98,6 +101,7 @@ fn insert(
             arrival.message_id,
             message.body.is_none(),
             message.is_notice,
+            message.digest,
         ])?;
     let sequence = change.last_insert_rowid();
     if let Some(octets) = message.body {
@@ -183,6 +187,7 @@ fn put_notice(
     let message = NewMessage {
         id: notice.id,
         size: notice.mail_data.len() as u64,
+        digest: Digest::of(&notice.mail_data),
         body: Some(&notice.mail_data),
         arrival: &notice.arrival,
         lane,

@@ -97,6 +97,10 @@ impl Queue {
         due.into_iter().find(|entry| entry.id == id).expect("the entry")
     }
 
+    pub fn database(&self) -> PathBuf {
+        self.directory.path().join("queue/queue.db")
+    }
+
     pub fn body_file(&self, entry: &Entry) -> PathBuf {
         self.directory.path().join(format!("queue/bodies/{}.eml", entry.id))
     }

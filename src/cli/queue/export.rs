@@ -13,7 +13,7 @@ use super::select::queue_id;
 use crate::{
     cli::{exit::Failure, output},
     mail::queue_id::QueueId,
-    store::{Body, Desk},
+    store::{Body, Desk, StoreError},
 };
 
 #[derive(Debug, Args)]
@@ -32,31 +32,45 @@ pub(super) fn run(options: &Options, desk: &Desk) -> Result<(), Failure> {
     let size = body.len();
     let Some(path) = &options.output else {
         let mut out = io::stdout().lock();
-        for chunk in body.chunks() {
-            out.write_all(&chunk.map_err(|error| unreadable(id, &error))?)?;
-        }
-        return Ok(out.flush()?);
+        let damage = copy(body, |chunk| Ok(out.write_all(chunk)?))?;
+        out.flush()?;
+        return damage.map_or(Ok(()), Err);
     };
-    write(path, id, body)?;
-    Ok(output::line(format!("{} has {size} octets of {id}", path.display()))?)
+    let damage = write(path, body)?;
+    output::line(format!("{} has {size} octets of {id}", path.display()))?;
+    damage.map_or(Ok(()), Err)
+}
+
+/// Hands all chunks to `take`, of a damaged body too: they may be all that is left. What is wrong
+/// with it comes back then.
+fn copy(
+    body: Body,
+    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<Option<Failure>, Failure> {
+    for chunk in body.chunks_as_they_are() {
+        match chunk {
+            Ok(chunk) => take(&chunk)?,
+            Err(StoreError::DamagedBody { id, place }) => {
+                return Ok(Some(Failure::damaged(format!(
+                    "the body of {id} is damaged: the octets in {place}, exported as they are, \
+                     are not those that were accepted"
+                ))));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// Mail is private, so 0600; nothing is overwritten, and nothing is left by half.
-fn write(path: &Path, id: QueueId, body: Body) -> Result<(), Failure> {
+fn write(path: &Path, body: Body) -> Result<Option<Failure>, Failure> {
     let cannot = |error: io::Error| {
         Failure::unavailable(format!("could not write {}: {error}", path.display()))
     };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(cannot)?;
-    let copied = body.chunks().try_for_each(|chunk| {
-        let chunk = chunk.map_err(|error| unreadable(id, &error))?;
-        file.write_all(&chunk).map_err(cannot)
-    });
-    copied.and_then(|()| file.sync_all().map_err(cannot)).inspect_err(|_| {
+    let copied = copy(body, |chunk| file.write_all(chunk).map_err(cannot));
+    copied.and_then(|damage| file.sync_all().map(|()| damage).map_err(cannot)).inspect_err(|_| {
         let _ = std::fs::remove_file(path);
     })
-}
-
-fn unreadable(id: QueueId, error: &io::Error) -> Failure {
-    Failure::unavailable(format!("could not read the body of {id}: {error}"))
 }
