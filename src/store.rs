@@ -12,6 +12,9 @@
 //! | recipient settled | recipient moved to history in one transaction | goes on with the others |
 //! | all settled | rows deleted, then the file | a file left over is an orphan |
 //!
+//! After damage of the database orphans may be all that is left of accepted mail: then they are
+//! kept in `damaged-<time>/` instead (`aside.rs`).
+//!
 //! After a failed sync nobody knows what is on disk, so the store is *poisoned*: it takes no
 //! more work until a restart has read what is there.
 //!
@@ -35,6 +38,7 @@ use crate::{
     smtp::path::ReversePath,
 };
 
+mod aside;
 mod attempts;
 mod body;
 mod committer;
@@ -48,6 +52,7 @@ mod error;
 mod read;
 mod schema;
 mod space;
+mod wal;
 mod write;
 
 pub use body::Body;
@@ -144,7 +149,7 @@ const INBOX: usize = 1024;
 
 impl Store {
     /// Opens the queue directory, making it if its parent exists: takes the lock, migrates the
-    /// schema, removes orphans, routes messages of unknown lanes, starts the committer.
+    /// schema, removes orphans (or keeps them, after damage), routes messages of unknown lanes, starts the committer.
     /// Blocks; call it before serving.
     ///
     /// # Errors
@@ -156,6 +161,7 @@ impl Store {
         router: Arc<dyn Router>,
     ) -> Result<Self, StoreError> {
         let directory = Directory::open(&config.directory)?;
+        let aside = directory.keep_damaged_log(clock.now())?;
         let mut database =
             schema::open(&directory.database(), || match directory.has_bodies()? {
                 true => Err(StoreError::LostDatabase {
@@ -164,8 +170,15 @@ impl Store {
                 }),
                 false => Ok(()),
             })?;
+        if aside.is_some() {
+            schema::write_log_home(&database)?;
+        }
         write::route_anew(&mut database, router.as_ref())?;
-        directory.remove_orphans(&read::body_files(&database)?)?;
+        let known = read::body_files(&database)?;
+        match &aside {
+            Some(aside) => drop(directory.set_orphans_aside(&known, aside)?),
+            None => directory.remove_orphans(&known)?,
+        }
         directory.sync_all()?;
         let state = Arc::new(State {
             queued: AtomicU64::new(read::count(&database)?),

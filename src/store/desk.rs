@@ -14,7 +14,7 @@ use std::{cell::Cell, path::Path};
 
 use rusqlite::Connection;
 
-use super::{Body, StoreError, directory::Places, read, schema};
+use super::{Body, StoreError, directory::Places, read, schema, wal};
 use crate::mail::queue_id::QueueId;
 
 mod amend;
@@ -43,6 +43,10 @@ impl Desk {
         let places = Places::new(directory)?;
         let path = places.database();
         accessible(&path, &places.root)?;
+        // Opening it takes what comes before the damage and may throw the rest away.
+        if wal::damage(&path)?.is_some() {
+            return Err(StoreError::DamagedLog { path });
+        }
         let database = schema::open_existing(&path)?;
         Ok(Self { database, places, amended: Cell::new(false) })
     }

@@ -102,17 +102,23 @@ impl Directory {
 
     /// Removes body files that no row names: drafts of a crash, or files whose row is gone.
     pub fn remove_orphans(&self, known: &HashSet<QueueId>) -> Result<(), StoreError> {
-        let bodies = self.bodies();
-        let listing = fs::read_dir(&bodies).map_err(StoreError::io("list", &bodies))?;
-        for item in listing {
-            let path = item.map_err(StoreError::io("list", &bodies))?.path();
-            let Some(id) = body_file_id(&path) else { continue };
-            if !known.contains(&id) {
-                fs::remove_file(&path).map_err(StoreError::io("remove orphan", &path))?;
-                tracing::info!(queue_id = %id, "orphaned body file removed");
-            }
+        for (id, path) in self.orphans(known)? {
+            fs::remove_file(&path).map_err(StoreError::io("remove orphan", &path))?;
+            tracing::info!(queue_id = %id, "orphaned body file removed");
         }
         Ok(())
+    }
+
+    /// Body files that no row names.
+    pub fn orphans(&self, known: &HashSet<QueueId>) -> Result<Vec<(QueueId, PathBuf)>, StoreError> {
+        let bodies = self.bodies();
+        let mut orphans = Vec::new();
+        for item in fs::read_dir(&bodies).map_err(StoreError::io("list", &bodies))? {
+            let path = item.map_err(StoreError::io("list", &bodies))?.path();
+            let id = body_file_id(&path).filter(|id| !known.contains(id));
+            orphans.extend(id.map(|id| (id, path)));
+        }
+        Ok(orphans)
     }
 }
 
@@ -155,6 +161,6 @@ fn lock(root: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io(SYNC, path))
 }

@@ -95,6 +95,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The database's log is damaged; only the daemon keeps what is left before it goes on.
+    #[error(
+        "the write-ahead log of the queue database {} is damaged; start the relay \
+         (`o365-relay run`), which keeps a copy of the log and goes on with what is left",
+        path.display()
+    )]
+    DamagedLog {
+        /// The database file.
+        path: PathBuf,
+    },
     /// Bodies without a database: the database is gone, and they may be all that is left.
     #[error(
         "{} holds messages but {} is missing or empty; put the database back, or move the bodies \

@@ -220,6 +220,19 @@ fn settings(database: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Writes the log home and empties it, so that nothing in it is met again. Another process that
+/// reads just now may keep us from that.
+pub(super) fn write_log_home(database: &Connection) -> Result<(), StoreError> {
+    database
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+        .map(|busy| {
+            if busy {
+                tracing::warn!("a queue command reads, so the damaged log stays for now");
+            }
+        })
+        .map_err(StoreError::database("write the log home"))
+}
+
 /// Changes when another connection commits, and only then.
 pub(super) fn data_version(database: &Connection) -> Result<i64, StoreError> {
     database

@@ -1,13 +1,19 @@
 //! What has changed by itself: bodies, and what an older version left without digests.
 
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
 use super::*;
+use crate::store::directory::Directory;
 
 /// The queue's database as somebody else sees it.
-fn database(directory: &std::path::Path) -> rusqlite::Connection {
+fn database(directory: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(directory.join("queue/queue.db")).unwrap()
 }
 
-fn change_row(directory: &std::path::Path, id: QueueId, octets: &[u8]) {
+fn change_row(directory: &Path, id: QueueId, octets: &[u8]) {
     let changed = database(directory).execute(
         "UPDATE body SET data = ?2 WHERE message = (SELECT sequence FROM message WHERE id = ?1)",
         rusqlite::params![id.as_str(), octets],
@@ -96,4 +102,128 @@ async fn a_queue_of_version_1_is_taken_over_with_its_mail() {
     store.settle(settlement(due[1].id, vec![(0, relayed())])).await.unwrap();
     store.close().await;
     assert_eq!(body_files(directory.path()), 0);
+}
+
+/// What a daemon that is killed now leaves.
+fn killed(directory: &Path) -> tempfile::TempDir {
+    let other = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.join("queue"), other.path().join("queue"));
+    std::fs::create_dir_all(to.join("bodies")).unwrap();
+    for folder in ["", "bodies"] {
+        for item in std::fs::read_dir(from.join(folder)).unwrap() {
+            let item = item.unwrap();
+            if item.file_type().unwrap().is_file() {
+                std::fs::copy(item.path(), to.join(folder).join(item.file_name())).unwrap();
+            }
+        }
+    }
+    let _ = std::fs::remove_file(to.join("queue.db-shm"));
+    other
+}
+
+fn asides(directory: &Path) -> Vec<PathBuf> {
+    let items = std::fs::read_dir(directory.join("queue")).unwrap().map(|item| item.unwrap());
+    let named = items.filter(|item| item.file_name().to_str().unwrap().starts_with("damaged-"));
+    named.map(|item| item.path()).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// A killed queue of small, large, small ... messages whose log is damaged behind the first few.
+async fn with_damaged_log() -> (tempfile::TempDir, Vec<QueueId>) {
+    let first = tempfile::tempdir().unwrap();
+    let store = open(first.path());
+    let mut ids = Vec::new();
+    for number in 0..8 {
+        let octets = vec![b'x'; if number % 2 == 0 { 5_000 } else { 100_000 }];
+        ids.push(put(&store, &octets, &["c@d"]).await.unwrap().id());
+    }
+    let directory = killed(first.path());
+    let log = directory.path().join("queue/queue.db-wal");
+    let mut octets = std::fs::read(&log).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle..middle + 700].fill(b'?');
+    std::fs::write(&log, octets).unwrap();
+    (directory, ids)
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_kept_with_the_bodies_whose_messages_are_lost() {
+    let (directory, ids) = with_damaged_log().await;
+    let damaged = std::fs::read(directory.path().join("queue/queue.db-wal")).unwrap();
+    let store = open(directory.path());
+    let left = entry_ids(&store).await;
+    assert!(!left.is_empty() && left.len() < ids.len() && ids.starts_with(&left), "{left:?}");
+
+    let [aside] = asides(directory.path()).try_into().unwrap();
+    let copy = aside.join("queue.db-wal");
+    assert_eq!((mode(&aside), mode(&copy)), (0o700, 0o600));
+    assert!(std::fs::read(&copy).unwrap() == damaged);
+    for (number, id) in ids.iter().enumerate().filter(|(number, _)| number % 2 == 1) {
+        let name = format!("{id}.eml");
+        let lost = number >= left.len();
+        assert_eq!(aside.join(&name).exists(), lost, "{number}");
+        assert_eq!(directory.path().join("queue/bodies").join(&name).exists(), !lost, "{number}");
+    }
+
+    // Mail that comes now is as durable as ever, and a further crash finds no damage.
+    let new = put(&store, b"new", &["c@d"]).await.unwrap().id();
+    let again = killed(directory.path());
+    let store = open(again.path());
+    assert_eq!(entry_ids(&store).await.last(), Some(&new));
+    assert_eq!(asides(again.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn the_queue_commands_leave_a_damaged_log_to_the_daemon() {
+    let (directory, _) = with_damaged_log().await;
+    let log = directory.path().join("queue/queue.db-wal");
+    let before = std::fs::read(&log).unwrap();
+    let error = Desk::open(&directory.path().join("queue")).unwrap_err();
+    assert!(matches!(error, StoreError::DamagedLog { .. }), "{error}");
+    assert!(std::fs::read(&log).unwrap() == before);
+    drop(open(directory.path()));
+    Desk::open(&directory.path().join("queue")).unwrap();
+}
+
+#[test]
+fn a_damaged_log_is_kept_once_however_often_the_start_fails() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (directory, _) = runtime.block_on(with_damaged_log());
+    let queue = Directory::open(&directory.path().join("queue")).unwrap();
+    for _ in 0..3 {
+        assert!(queue.keep_damaged_log(START).unwrap().is_some());
+    }
+    assert_eq!(asides(directory.path()).len(), 1);
+    // Another one at the same time gets a place of its own.
+    let log = directory.path().join("queue/queue.db-wal");
+    let mut octets = std::fs::read(&log).unwrap();
+    *octets.last_mut().unwrap() ^= 1;
+    std::fs::write(&log, octets).unwrap();
+    assert!(queue.keep_damaged_log(START).unwrap().is_some());
+    assert_eq!(asides(directory.path()).len(), 2);
+}
+
+#[test]
+fn orphans_set_aside_are_all_kept_and_none_overwrites_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Directory::open(&directory.path().join("queue")).unwrap();
+    let aside = queue.make_aside(START).unwrap();
+    let ids: Vec<_> = (0..25).map(|number| QueueId::new(1, number)).collect();
+    for text in ["first", "second"] {
+        for id in &ids {
+            std::fs::write(queue.body_file(*id), text).unwrap();
+        }
+        std::fs::write(queue.bodies().join("notes.txt"), "not ours").unwrap();
+        let known = ids[..2].iter().copied().collect();
+        assert_eq!(queue.set_orphans_aside(&known, &aside).unwrap(), 23);
+        assert_eq!(body_files(directory.path()), 3, "two known and a foreign file");
+    }
+    let [path] = asides(directory.path()).try_into().unwrap();
+    let read = |name: String| std::fs::read(path.join(name)).unwrap();
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 46);
+    assert_eq!(read(format!("{}.eml", ids[9])), b"first");
+    assert_eq!(read(format!("{}-2.eml", ids[9])), b"second");
 }
