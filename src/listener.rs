@@ -6,6 +6,7 @@ mod incoming;
 mod limits;
 mod rate;
 mod shared;
+mod stream;
 
 pub use accept::{Listener, ListenerError};
 

@@ -177,7 +177,7 @@ impl Accept {
         let session = format!("{:08x}", fastrand::u32(..));
         let span = tracing::info_span!("session", id = session);
         let connection =
-            Connection::new(stream, client, Arc::clone(&self.shared), self.drain.clone());
+            Connection::new(stream.into(), client, Arc::clone(&self.shared), self.drain.clone());
         let task = async move {
             connection.run().await;
             drop(permit);

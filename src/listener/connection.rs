@@ -5,11 +5,10 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{incoming::Incoming, rate::RateWatch, shared::Shared};
+use super::{incoming::Incoming, rate::RateWatch, shared::Shared, stream::Stream};
 use crate::{
     drain::Drain,
     smtp::{
@@ -31,7 +30,7 @@ const LINGER_OCTETS: usize = 1024 * 1024;
 type Ending = Result<&'static str, io::Error>;
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     client: IpAddr,
     shared: Arc<Shared>,
     drain: Drain,
@@ -44,7 +43,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, client: IpAddr, shared: Arc<Shared>, drain: Drain) -> Self {
+    pub fn new(stream: Stream, client: IpAddr, shared: Arc<Shared>, drain: Drain) -> Self {
         let session_ends = Instant::now() + shared.config.session_timeout;
         let server = Server::new(Arc::clone(&shared.rules));
         let config = &shared.config;
@@ -172,7 +171,10 @@ impl Connection {
         if self.replies.is_empty() {
             return Ok(());
         }
-        let write = self.stream.write_all(&self.replies);
+        let write = async {
+            self.stream.write_all(&self.replies).await?;
+            self.stream.flush().await // what encrypts keeps octets back until then
+        };
         timeout(self.shared.config.command_timeout, write)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
