@@ -11,6 +11,8 @@
 //! | `consequence` | what a verdict means for a recipient, a sender, a lane |
 //! | `login` | from a token to a connection that is logged in |
 //! | `attempt` | one message's attempt, from the body to the settlement |
+//! | `transaction` | a message's way upstream: connection, verdicts, gates |
+//! | `turnstile` | token, pace, recipients of the day, connections and gates of a lane |
 //! | `judged` | what an attempt comes to for one recipient |
 //! | `shared` | gates, lane states and parts that the tasks share |
 //! | [`runner`] | starts the lanes and tells how they are |
@@ -29,6 +31,8 @@ pub mod quota;
 pub mod runner;
 pub mod schedule;
 mod shared;
+mod transaction;
+mod turnstile;
 
 use crate::{
     smtp::path::{Address, ReversePath},

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use o365_relay::{
     delivery::{
         Config, NullSender,
-        smarthost::{Connection, Smarthost, Verdict},
+        smarthost::{Connection, Share, Smarthost, Verdict},
         trouble::{Stage, Trouble},
     },
     smtp::envelope::{self, MailParameters, Ret},
@@ -54,7 +54,7 @@ async fn send(
     entry: &Entry,
 ) -> Result<Vec<(u32, Verdict)>, Trouble> {
     let body = queue.store.body(entry).await.expect("the body");
-    connection.send(entry, body).await
+    connection.send(entry, body, Share::Accepted).await
 }
 
 /// Logs in and sends one message over the script of a transaction.
@@ -77,7 +77,7 @@ fn told(verdicts: &[(u32, Verdict)]) -> Vec<String> {
     let mut told: Vec<_> = verdicts
         .iter()
         .map(|(position, verdict)| match verdict {
-            Verdict::Relayed(reply) => format!("{position} relayed {reply}"),
+            Verdict::Relayed(taken) => format!("{position} relayed {}", taken.reply()),
             Verdict::Refused(stage, reply) => format!("{position} {} {reply}", stage.label()),
             Verdict::Uncertain(_) => format!("{position} uncertain"),
         })
@@ -335,7 +335,7 @@ async fn a_body_file_that_is_cut_short_never_gets_its_final_dot() {
     let opened = queue.store.body(&entry).await.expect("the body");
     let file = std::fs::OpenOptions::new().write(true).open(queue.body_file(&entry));
     file.and_then(|file| file.set_len(200_000)).expect("a shorter file");
-    let trouble = connection.send(&entry, opened).await.expect_err("trouble");
+    let trouble = connection.send(&entry, opened, Share::Accepted).await.expect_err("trouble");
     assert!(matches!(trouble, Trouble::Damaged { .. }), "{trouble}");
     assert!(!connection.is_reusable());
     drop(connection);
@@ -526,6 +526,35 @@ async fn each_recipient_has_its_own_verdict() {
         ["0 relayed 250 2.0.0 OK", "1 RCPT 550 5.1.10 no such user", "2 relayed 250 2.0.0 OK"]
     );
     assert!(reusable);
+}
+
+#[tokio::test]
+async fn where_all_or_nobody_gets_it_one_refusal_keeps_the_mail_data_back() {
+    let script = format!(
+        "{}{MAIL_OK}C: RCPT TO:<a@x.net>\nS: 250 OK\nC: RCPT TO:<b@x.net>\n\
+         S: 550 5.1.10 no such user\nC: RCPT TO:<c@x.net>\nS: 450 4.2.1 busy\n\
+         C: RSET\nS: 250 2.0.0 Resetting\n\
+         {MAIL_OK}C: RCPT TO:<a@x.net>\nS: 250 OK\nC: RCPT TO:<b@x.net>\nS: 250 OK\n\
+         C: RCPT TO:<c@x.net>\nS: 250 OK\nC: DATA\nS: 354 go\n{TAKEN}",
+        login()
+    );
+    let (upstream, queue) = (Upstream::start(&[script]), Queue::new());
+    let entry = queue.entry(three()).await;
+    let mut connection = connected(&upstream).await;
+    for expected in [
+        &["1 RCPT 550 5.1.10 no such user", "2 RCPT 450 4.2.1 busy"][..],
+        &[0, 1, 2]
+            .map(|at| format!("{at} relayed 250 2.0.0 OK <1@x> [Hostname=fake]"))
+            .each_ref()
+            .map(String::as_str),
+    ] {
+        let body = queue.store.body(&entry).await.expect("the body");
+        let verdicts = connection.send(&entry, body, Share::All).await.expect("verdicts");
+        assert_eq!(told(&verdicts), expected);
+        assert!(connection.is_reusable());
+    }
+    drop(connection);
+    assert_eq!(upstream.finish().await.len(), 1);
 }
 
 #[tokio::test]
@@ -739,7 +768,8 @@ async fn silence_within_a_transaction_is_not_waited_out_for_ever() {
         let entry = queue.entry(Mail { body, ..Mail::default() }).await;
         let mut connection = connected(&upstream).await;
         let body = queue.store.body(&entry).await.expect("the body");
-        let (outcome, waited) = in_silence(&mut upstream, connection.send(&entry, body)).await;
+        let sending = connection.send(&entry, body, Share::Accepted);
+        let (outcome, waited) = in_silence(&mut upstream, sending).await;
         match outcome {
             Err(trouble) => assert_eq!(trouble.stage(), stage, "{trouble}"),
             Ok(verdicts) => {

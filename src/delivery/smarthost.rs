@@ -43,11 +43,35 @@ pub struct Connection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Upstream has taken the message for it.
-    Relayed(Reply),
+    Relayed(Taken),
     /// Upstream said no.
     Refused(Stage, Reply),
     /// The final dot was sent and no reply came: nobody knows.
     Uncertain(String),
+}
+
+/// Upstream's 2yz to the final dot. Its field is private to this module, where one is made as
+/// that reply is read: nothing else can stand for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    reply: Reply,
+}
+
+impl Taken {
+    /// Upstream's words.
+    #[must_use]
+    pub fn reply(&self) -> &Reply {
+        &self.reply
+    }
+}
+
+/// For whom a message may go upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// For those whom upstream accepts; the others are tried again or fail by themselves.
+    Accepted,
+    /// For all or for nobody: one reply has to hold for all of them.
+    All,
 }
 
 impl Smarthost {
@@ -170,6 +194,8 @@ impl Connection {
     }
 
     /// Runs one mail transaction. There is a verdict for each recipient of the entry, by place.
+    /// With [`Share::All`] a refused recipient keeps the mail data from being sent; those whom
+    /// upstream had accepted have no verdict then, as nothing has become of them.
     ///
     /// # Errors
     /// [`Trouble`] if the connection broke before the final dot, or the body could not be read;
@@ -178,6 +204,7 @@ impl Connection {
         &mut self,
         entry: &Entry,
         body: Body,
+        share: Share,
     ) -> Result<Vec<(u32, Verdict)>, Trouble> {
         if let Some(objection) = self.offers.objection(entry) {
             return Ok(refused(&entry.recipients, Stage::Mail, &objection));
@@ -192,7 +219,7 @@ impl Connection {
             return Ok(refused(&entry.recipients, Stage::Mail, &reply));
         }
         let (accepted, mut verdicts) = self.recipients(&entry.recipients).await?;
-        if accepted.is_empty() {
+        if accepted.is_empty() || (share == Share::All && !verdicts.is_empty()) {
             return Ok(verdicts);
         }
         let reply = self.exchange(Stage::Data, "DATA\r\n").await?;
@@ -230,7 +257,7 @@ impl Connection {
         match outcome {
             Ok(reply) if reply.code().is_success() => {
                 self.unfinished = false;
-                Ok(Verdict::Relayed(reply))
+                Ok(Verdict::Relayed(Taken { reply }))
             }
             Ok(reply) => Ok(Verdict::Refused(Stage::EndOfData, reply)),
             Err(Trouble::Broken { stage: Stage::EndOfData, cause }) => {

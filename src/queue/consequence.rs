@@ -1,10 +1,12 @@
 //! What a verdict means: for the recipient, and for whoever else is hurt.
 
+use std::time::Duration;
+
 use super::{
     judged::Judged,
     pause::Cause,
     schedule::{self, Next},
-    shared::{Context, LaneState},
+    shared::{Account, LaneState},
 };
 use crate::{
     delivery::{
@@ -30,9 +32,11 @@ pub(super) struct Hurt {
 
 /// Reads verdicts on one message.
 pub(super) struct Consequences<'a> {
-    pub context: &'a Context,
+    pub account: &'a Account,
     pub lane: &'a LaneState,
     pub entry: &'a Entry,
+    /// The give-up time, counted from arrival; `None` where nothing is tried again.
+    pub give_up_after: Option<Duration>,
 }
 
 impl Consequences<'_> {
@@ -45,7 +49,8 @@ impl Consequences<'_> {
         progressed: bool,
     ) -> (Option<Judged>, Option<Hurt>) {
         let (stage, reply) = match verdict {
-            Verdict::Relayed(reply) => {
+            Verdict::Relayed(taken) => {
+                let reply = taken.reply();
                 let status = reply.enhanced();
                 let outcome = Outcome::Relayed { reply: reply.to_string() };
                 let judged = Judged { outcome, status, from_upstream: true, advice: None };
@@ -78,7 +83,7 @@ impl Consequences<'_> {
             scope if scope.fails() => (Some(judged(Outcome::Failed { reply }, advice)), None),
             // The others have been dealt with, so this one's turn comes at once.
             Scope::Rest if progressed => {
-                let next_attempt = self.context.clock.now();
+                let next_attempt = self.account.clock.now();
                 (Some(judged(Outcome::Deferred { reply, next_attempt }, advice)), None)
             }
             _ => {
@@ -95,18 +100,16 @@ impl Consequences<'_> {
         reply: String,
         advice: Option<String>,
     ) -> Judged {
-        let next = schedule::after_attempt(
-            recipient.attempts + 1,
-            self.entry.arrival,
-            self.context.clock.now(),
-            self.context.give_up_after,
-            fastrand::f64(),
-        );
+        let now = self.account.clock.now();
+        let attempts = recipient.attempts + 1;
+        let next = self.give_up_after.map_or(Next::At(now), |give_up_after| {
+            let arrival = self.entry.arrival;
+            schedule::after_attempt(attempts, arrival, now, give_up_after, fastrand::f64())
+        });
         let outcome = match next {
             Next::At(next_attempt) => Outcome::Deferred { reply, next_attempt },
             Next::GiveUp => {
-                let reply =
-                    format!("gave up after {} attempts; last: {reply}", recipient.attempts + 1);
+                let reply = format!("gave up after {attempts} attempts; last: {reply}");
                 Outcome::Failed { reply }
             }
         };
@@ -118,7 +121,7 @@ impl Consequences<'_> {
         if let Some(row) = row {
             return Some(self.cure(row));
         }
-        let Config { host, port, ehlo_name, .. } = self.context.smarthost.config();
+        let Config { host, port, ehlo_name, .. } = self.account.smarthost.config();
         let refused = matches!(trouble, Trouble::Refused { .. });
         match trouble.stage() {
             Stage::Connect => Some(format!(
@@ -138,7 +141,7 @@ impl Consequences<'_> {
 
     /// What is wrong and the next step, with the names at hand filled in.
     fn cure(&self, row: &'static Row) -> String {
-        let token = self.context.token.snapshot().token;
+        let token = self.account.token.snapshot().token;
         let object_id = token.as_ref().and_then(|token| token.object_id());
         let names = Names {
             mailbox: &self.lane.config.mailbox,

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,14 +15,13 @@ use tokio::{
 
 use super::{
     attempt::{self, Finished},
-    pace::Bucket,
     pause::Passage,
     quota::{self, Quota},
-    shared::{Closed, Context, LaneState, pass},
+    shared::{Context, LaneState},
+    turnstile::{Obstacle, Turnstile},
 };
 use crate::{
     clock::UnixMillis,
-    delivery::smarthost::Connection,
     drain::Drain,
     mail::queue_id::QueueId,
     store::{Entry, StoreError},
@@ -44,19 +43,11 @@ pub(super) struct Lane {
     token: TokenHandle,
     arrivals: watch::Receiver<u64>,
     amendments: watch::Receiver<u64>,
-    bucket: Bucket,
-    /// Loaded from the history before the first message; `None` without a limit.
-    quota: Option<Quota>,
+    turnstile: Turnstile,
     ready: VecDeque<Entry>,
     /// In `ready` or under way; in memory only, so a crash frees them.
     leased: HashSet<QueueId>,
-    idle: Vec<Idle>,
     attempts: JoinSet<Finished>,
-}
-
-struct Idle {
-    connection: Connection,
-    closes: Instant,
 }
 
 /// What to wait for before looking again; an attempt's end always counts.
@@ -73,9 +64,14 @@ impl Wait {
     }
 }
 
-impl From<Closed> for Wait {
-    fn from(closed: Closed) -> Self {
-        Self { until: closed.until, ..Self::default() }
+impl From<Obstacle> for Wait {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Connections => Self::default(),
+            Obstacle::Token => Self { token: true, ..Self::default() },
+            Obstacle::Pace(until) | Obstacle::Quota(until) => Self::until(until),
+            Obstacle::Gate(closed) => Self { until: closed.until, ..Self::default() },
+        }
     }
 }
 
@@ -85,13 +81,11 @@ impl Lane {
             token: context.token.clone(),
             arrivals: context.store.arrivals(&state.config.mailbox),
             amendments: context.store.amendments(),
-            bucket: Bucket::new(state.config.pace, Instant::now()),
-            quota: None,
+            turnstile: Turnstile::new(Arc::clone(&context.account), Arc::clone(&state)),
             context,
             state,
             ready: VecDeque::new(),
             leased: HashSet::new(),
-            idle: Vec::new(),
             attempts: JoinSet::new(),
         }
     }
@@ -108,7 +102,7 @@ impl Lane {
             lane_changed.as_mut().enable();
 
             let wait = self.dispatch_all().await;
-            let until = self.wake_time(wait.until);
+            let until = self.turnstile.wake_time(wait.until);
             tokio::select! {
                 () = drain.signaled() => break,
                 Some(done) = self.attempts.join_next() => self.finished(done),
@@ -137,7 +131,7 @@ impl Lane {
             let lane = &self.state.config.mailbox;
             match self.context.store.relayed_since(lane, since, quota::STEP).await {
                 Ok(history) => {
-                    self.quota = Some(Quota::new(limit, history));
+                    self.turnstile.count(Quota::new(limit, history));
                     return;
                 }
                 Err(error) => {
@@ -153,20 +147,15 @@ impl Lane {
         while let Some(done) = self.attempts.join_next().await {
             self.finished(done);
         }
-        let mut goodbyes = JoinSet::new();
-        for idle in self.idle.drain(..) {
-            goodbyes.spawn(idle.connection.quit());
-        }
+        let mut goodbyes = self.turnstile.say_goodbye();
         while goodbyes.join_next().await.is_some() {}
     }
 
     /// Hands out messages until something stands in the way, and says what.
     async fn dispatch_all(&mut self) -> Wait {
         loop {
-            self.close_idle();
-            if self.attempts.len() >= self.state.connections.now()
-                || self.context.store.is_poisoned()
-            {
+            self.turnstile.close_idle();
+            if !self.turnstile.has_room() || self.context.store.is_poisoned() {
                 return Wait::default();
             }
             if self.ready.is_empty()
@@ -256,26 +245,12 @@ impl Lane {
 
     /// Starts an attempt on the next message, unless token, pace or a gate say no.
     fn dispatch(&mut self) -> Result<(), Wait> {
-        let token = self.token.snapshot();
-        if self.idle.is_empty() && token.usable(self.context.clock.now()).is_none() {
-            return Err(self.not_now(Wait { token: true, ..Wait::default() }));
-        }
         let recipients = self.ready.front().map_or(0, |entry| entry.recipients.len() as u64);
-        self.bucket.take(Instant::now()).map_err(|later| self.not_now(Wait::until(later)))?;
-        if let Err(wait) = self.take_quota(recipients) {
-            self.bucket.give_back();
-            return Err(self.not_now(wait));
-        }
-        if let Err(closed) = pass(&self.context.gate, &self.state.gate) {
-            self.bucket.give_back();
-            self.give_quota_back(recipients);
-            return Err(self.not_now(closed.into()));
-        }
+        let connection =
+            self.turnstile.enter(recipients).map_err(|obstacle| self.not_now(obstacle.into()))?;
         if let Some(entry) = self.ready.pop_front() {
-            let connection = self.idle.pop().map(|idle| idle.connection);
             let (context, state) = (Arc::clone(&self.context), Arc::clone(&self.state));
             self.attempts.spawn(attempt::run(context, state, entry, connection));
-            self.publish();
         }
         Ok(())
     }
@@ -288,62 +263,18 @@ impl Lane {
         wait
     }
 
-    fn take_quota(&mut self, recipients: u64) -> Result<(), Wait> {
-        let Some(quota) = &mut self.quota else { return Ok(()) };
-        let now = self.context.clock.now();
-        quota.take(recipients, now).map_err(|later| {
-            tracing::debug!(lane = self.state.config.mailbox, "recipients of the day used up");
-            Wait::until(Instant::now() + later.since(now))
-        })
-    }
-
-    fn give_quota_back(&mut self, recipients: u64) {
-        if let Some(quota) = &mut self.quota {
-            quota.give_back(recipients);
-        }
-    }
-
     fn finished(&mut self, done: Result<Finished, tokio::task::JoinError>) {
         match done {
             Ok(finished) => {
                 self.leased.remove(&finished.id);
-                self.give_quota_back(finished.not_relayed);
-                if let Some(connection) = finished.connection {
-                    let closes = Instant::now() + self.context.smarthost.config().idle_close;
-                    self.idle.push(Idle { connection, closes });
-                }
+                self.turnstile.leave(finished.connection, finished.not_relayed);
             }
             Err(error) => {
                 // A fault of this program: the message stays leased until a restart, so that it
                 // cannot bring down attempt after attempt.
                 tracing::error!(%error, lane = self.state.config.mailbox, "attempt broke off");
-                self.context.gate.withdraw_probe();
-                self.state.gate.withdraw_probe();
+                self.turnstile.broken();
             }
         }
-        self.publish();
-    }
-
-    fn close_idle(&mut self) {
-        let now = Instant::now();
-        for idle in self.idle.extract_if(.., |idle| idle.closes <= now) {
-            tokio::spawn(idle.connection.quit());
-        }
-        self.publish();
-    }
-
-    fn wake_time(&self, wanted: Option<Instant>) -> Instant {
-        let closes = self.idle.iter().map(|idle| idle.closes);
-        let far = Instant::now() + Duration::from_secs(3600);
-        closes.chain(wanted).min().unwrap_or(far)
-    }
-
-    fn publish(&mut self) {
-        if let Some(quota) = &mut self.quota {
-            let used = quota.used(self.context.clock.now());
-            self.state.recipients_today.store(used, Ordering::Relaxed);
-        }
-        self.state.in_flight.store(self.attempts.len(), Ordering::Relaxed);
-        self.state.idle_connections.store(self.idle.len(), Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::shared::Context;
+use super::shared::Account;
 use crate::delivery::{
     smarthost::Connection,
     trouble::{Stage, Trouble},
@@ -20,19 +20,19 @@ const NEW_TOKEN_PATIENCE: Duration = Duration::from_secs(30);
 /// with a token of some age is tried once more with a new one; there is never a second time, so
 /// that a mailbox without rights does not make us ask for token after token.
 pub(super) async fn log_in(
-    context: &Context,
+    account: &Account,
     mailbox: &str,
 ) -> Result<Option<Connection>, Trouble> {
-    let now = context.clock.now();
-    let Some(token) = context.token.snapshot().usable(now).cloned() else { return Ok(None) };
-    let first = context.smarthost.connect(mailbox, &token).await;
-    let stale = context.clock.now().since(token.obtained_at()) > TOKEN_MAY_BE_STALE;
+    let now = account.clock.now();
+    let Some(token) = account.token.snapshot().usable(now).cloned() else { return Ok(None) };
+    let first = account.smarthost.connect(mailbox, &token).await;
+    let stale = account.clock.now().since(token.obtained_at()) > TOKEN_MAY_BE_STALE;
     if !stale || !is_refused_login(&first) {
         return first.map(Some);
     }
-    context.token.refresh_now(token.obtained_at());
-    match timeout(NEW_TOKEN_PATIENCE, context.token.valid_after(&token)).await {
-        Ok(newer) => context.smarthost.connect(mailbox, &newer).await.map(Some),
+    account.token.refresh_now(token.obtained_at());
+    match timeout(NEW_TOKEN_PATIENCE, account.token.valid_after(&token)).await {
+        Ok(newer) => account.smarthost.connect(mailbox, &newer).await.map(Some),
         Err(_) => first.map(Some),
     }
 }

@@ -11,7 +11,7 @@ use super::{
     Config,
     lane::Lane,
     pause::PauseSnapshot,
-    shared::{Context, LaneState, SharedGate},
+    shared::{Account, Context, LaneState},
 };
 use crate::{
     clock::Clock,
@@ -42,7 +42,7 @@ async fn watch_amendments(store: Store, drain: Drain) {
 /// The running queue, as others see it. Clones are cheap.
 #[derive(Clone)]
 pub struct Queue {
-    context: Arc<Context>,
+    account: Arc<Account>,
     lanes: Vec<Arc<LaneState>>,
 }
 
@@ -78,17 +78,14 @@ impl Queue {
         clock: Clock,
         drain: &Drain,
     ) -> Self {
-        let gate = SharedGate::new("all", clock);
+        let account = Arc::new(Account::new(token, smarthost, clock));
         let Config { lanes, give_up_after, on_uncertain, notices } = config;
         let context = Arc::new(Context {
+            account: Arc::clone(&account),
             store,
-            token,
-            smarthost,
-            clock,
             give_up_after,
             on_uncertain,
             notices,
-            gate,
         });
         let state = |config: super::LaneConfig| Arc::new(LaneState::new(config, clock));
         let lanes: Vec<_> = lanes.into_iter().map(state).collect();
@@ -97,13 +94,13 @@ impl Queue {
             drain.spawn(task.run(drain.clone()));
         }
         drain.spawn(watch_amendments(context.store.clone(), drain.clone()));
-        Self { context, lanes }
+        Self { account, lanes }
     }
 
     /// Why no lane sends, if the way to the smarthost is the reason.
     #[must_use]
     pub fn relay_pause(&self) -> Option<PauseSnapshot> {
-        self.context.gate.pause().map(Into::into)
+        self.account.gate.pause().map(Into::into)
     }
 
     /// How each lane is.

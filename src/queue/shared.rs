@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -21,17 +22,36 @@ use crate::{
     token::TokenHandle,
 };
 
-/// What all lanes of an account use.
-pub(super) struct Context {
-    pub store: Store,
+/// What all lanes of an account use, with a queue or without.
+pub(super) struct Account {
     pub token: TokenHandle,
     pub smarthost: Smarthost,
     pub clock: Clock,
+    /// Closed by trouble on the way to the smarthost, for all lanes.
+    pub gate: SharedGate,
+}
+
+impl Account {
+    pub fn new(token: TokenHandle, smarthost: Smarthost, clock: Clock) -> Self {
+        Self { token, smarthost, clock, gate: SharedGate::new("all", clock) }
+    }
+}
+
+/// What all lanes of a queue use.
+pub(super) struct Context {
+    pub account: Arc<Account>,
+    pub store: Store,
     pub give_up_after: Duration,
     pub on_uncertain: OnUncertain,
     pub notices: NoticeConfig,
-    /// Closed by trouble on the way to the smarthost, for all lanes.
-    pub gate: SharedGate,
+}
+
+impl Deref for Context {
+    type Target = Account;
+
+    fn deref(&self) -> &Account {
+        &self.account
+    }
 }
 
 /// A gate that several tasks look at, and its log lines.

@@ -1,0 +1,163 @@
+//! What lets messages of a lane through, one by one: the token, the lane's pace, the recipients
+//! of the day, its connections and the gates. The queue and direct mode go through the same one.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{
+    pace::Bucket,
+    quota::Quota,
+    shared::{Account, Closed, LaneState, pass},
+};
+use crate::delivery::smarthost::Connection;
+
+/// With nothing to wait for, a lane still looks so often: the day's recipients go down with time.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(3600);
+
+pub(super) struct Turnstile {
+    account: Arc<Account>,
+    state: Arc<LaneState>,
+    bucket: Bucket,
+    quota: Option<Quota>,
+    idle: Vec<Idle>,
+    /// Attempts under way.
+    busy: usize,
+}
+
+struct Idle {
+    connection: Connection,
+    closes: Instant,
+}
+
+/// What stands in the way of the next message.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Obstacle {
+    /// All connections are in use, until an attempt ends.
+    Connections,
+    /// There is no token to log in with.
+    Token,
+    /// The lane's pace, until then.
+    Pace(Instant),
+    /// The recipients of the day, until then.
+    Quota(Instant),
+    /// A gate.
+    Gate(Closed),
+}
+
+impl Turnstile {
+    pub fn new(account: Arc<Account>, state: Arc<LaneState>) -> Self {
+        let bucket = Bucket::new(state.config.pace, Instant::now());
+        Self { account, state, bucket, quota: None, idle: Vec::new(), busy: 0 }
+    }
+
+    /// From here on recipients are counted.
+    pub fn count(&mut self, quota: Quota) {
+        self.quota = Some(quota);
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.busy < self.state.connections.now()
+    }
+
+    /// Lets a message for so many recipients through, with a connection if one is idle.
+    /// [`Turnstile::leave`] has to follow.
+    ///
+    /// # Errors
+    /// What stands in the way; nothing has been counted then.
+    pub fn enter(&mut self, recipients: u64) -> Result<Option<Connection>, Obstacle> {
+        if !self.has_room() {
+            return Err(Obstacle::Connections);
+        }
+        let now = self.account.clock.now();
+        if self.idle.is_empty() && self.account.token.snapshot().usable(now).is_none() {
+            return Err(Obstacle::Token);
+        }
+        self.bucket.take(Instant::now()).map_err(Obstacle::Pace)?;
+        if let Err(obstacle) = self.take_quota(recipients) {
+            self.bucket.give_back();
+            return Err(obstacle);
+        }
+        if let Err(closed) = pass(&self.account.gate, &self.state.gate) {
+            self.bucket.give_back();
+            self.give_quota_back(recipients);
+            return Err(Obstacle::Gate(closed));
+        }
+        self.busy += 1;
+        let connection = self.idle.pop().map(|idle| idle.connection);
+        self.publish();
+        Ok(connection)
+    }
+
+    /// An attempt has ended: its connection is for the next, and recipients that were not sent to
+    /// do not count.
+    pub fn leave(&mut self, connection: Option<Connection>, not_relayed: u64) {
+        self.busy = self.busy.saturating_sub(1);
+        self.give_quota_back(not_relayed);
+        if let Some(connection) = connection {
+            let closes = Instant::now() + self.account.smarthost.config().idle_close;
+            self.idle.push(Idle { connection, closes });
+        }
+        self.publish();
+    }
+
+    /// An attempt has broken off by a fault of this program.
+    pub fn broken(&mut self) {
+        self.busy = self.busy.saturating_sub(1);
+        self.account.gate.withdraw_probe();
+        self.state.gate.withdraw_probe();
+        self.publish();
+    }
+
+    fn take_quota(&mut self, recipients: u64) -> Result<(), Obstacle> {
+        let Some(quota) = &mut self.quota else { return Ok(()) };
+        let now = self.account.clock.now();
+        quota.take(recipients, now).map_err(|later| {
+            tracing::debug!(lane = self.state.config.mailbox, "recipients of the day used up");
+            Obstacle::Quota(Instant::now() + later.since(now))
+        })
+    }
+
+    fn give_quota_back(&mut self, recipients: u64) {
+        if let Some(quota) = &mut self.quota {
+            quota.give_back(recipients);
+        }
+    }
+
+    pub fn close_idle(&mut self) {
+        let now = Instant::now();
+        for idle in self.idle.extract_if(.., |idle| idle.closes <= now) {
+            tokio::spawn(idle.connection.quit());
+        }
+        self.publish();
+    }
+
+    /// Closes idle connections politely, all at once.
+    pub fn say_goodbye(&mut self) -> JoinSet<()> {
+        let mut goodbyes = JoinSet::new();
+        for idle in self.idle.drain(..) {
+            goodbyes.spawn(idle.connection.quit());
+        }
+        self.publish();
+        goodbyes
+    }
+
+    /// When to look again, at `wanted` or before: idle connections are to be closed.
+    pub fn wake_time(&self, wanted: Option<Instant>) -> Instant {
+        let closes = self.idle.iter().map(|idle| idle.closes);
+        let far = Instant::now() + LOOK_AT_LEAST_EVERY;
+        closes.chain(wanted).min().unwrap_or(far)
+    }
+
+    fn publish(&mut self) {
+        if let Some(quota) = &mut self.quota {
+            let used = quota.used(self.account.clock.now());
+            self.state.recipients_today.store(used, Ordering::Relaxed);
+        }
+        self.state.in_flight.store(self.busy, Ordering::Relaxed);
+        self.state.idle_connections.store(self.idle.len(), Ordering::Relaxed);
+    }
+}
