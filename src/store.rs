@@ -52,6 +52,7 @@ mod error;
 mod read;
 mod schema;
 mod space;
+mod transit;
 mod wal;
 mod write;
 
@@ -66,6 +67,7 @@ pub use entry::{
     Settlement, Summary,
 };
 pub use error::{DatabaseFault, StoreError};
+pub use transit::{PassingBody, Transit};
 
 use committer::Work;
 use directory::Directory;

@@ -131,7 +131,7 @@ impl Transaction<'_> {
     pub fn close_gate(&self, trouble: &Trouble) -> Cause {
         let judgement = match trouble {
             Trouble::Refused { stage, reply } => Some(judge(*stage, reply)),
-            Trouble::Broken { .. } | Trouble::Unreadable { .. } => None,
+            _ => None,
         };
         let row = judgement.and_then(|judgement| judgement.row);
         let pause = judgement.map_or(PauseRule::NETWORK, |judgement| judgement.pause);

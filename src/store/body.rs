@@ -50,6 +50,17 @@ impl Body {
         Self { id, octets: Octets::Row(octets), length, digest }
     }
 
+    /// A body from a file that is open already; `path` is for messages.
+    pub(super) fn from_file(
+        id: QueueId,
+        file: File,
+        path: PathBuf,
+        length: u64,
+        digest: Option<Digest>,
+    ) -> Self {
+        Self { id, octets: Octets::File(file, path), length, digest }
+    }
+
     /// Opens the body file, which must be as long as it was when it was made durable.
     pub(super) fn open(
         places: &Places,

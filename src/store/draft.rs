@@ -1,12 +1,13 @@
 //! A message on its way in: in memory while it is small, in a body file once it is not.
 
-use std::{fs::File, io::Write, sync::Arc};
+use std::{fs::File, io::Write, path::Path, sync::Arc};
 
 use super::{
     Durability, Durable,
     digest::{Digest, Digester},
     directory::Directory,
     error::{SYNC, StoreError},
+    transit::{Octets, PassingBody, nameless},
 };
 use crate::mail::queue_id::QueueId;
 
@@ -17,11 +18,27 @@ pub const SPILL_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Draft {
     id: QueueId,
-    directory: Directory,
+    place: Place,
     buffer: Vec<u8>,
-    file: Option<BodyFile>,
+    file: Option<Spill>,
     size: u64,
     digester: Digester,
+}
+
+/// Where a draft goes that does not stay small.
+#[derive(Debug, Clone)]
+enum Place {
+    /// Into the queue.
+    Queue(Directory),
+    /// Into a file without a name, in this directory.
+    Transit(Arc<Path>),
+}
+
+/// What has become too large for memory.
+#[derive(Debug)]
+enum Spill {
+    Queue(BodyFile),
+    Transit(File, Arc<Path>),
 }
 
 /// A body file without a row: it goes when it is dropped before the commit.
@@ -52,8 +69,17 @@ pub(super) enum FinishedBody {
 
 impl Draft {
     pub(super) fn new(id: QueueId, directory: Directory) -> Self {
+        Self::at(id, Place::Queue(directory))
+    }
+
+    /// A draft that is never queued.
+    pub(super) fn passing(id: QueueId, directory: Arc<Path>) -> Self {
+        Self::at(id, Place::Transit(directory))
+    }
+
+    fn at(id: QueueId, place: Place) -> Self {
         let digester = Digester::new();
-        Self { id, directory, buffer: Vec::new(), file: None, size: 0, digester }
+        Self { id, place, buffer: Vec::new(), file: None, size: 0, digester }
     }
 
     /// The queue id that the message will have.
@@ -82,12 +108,12 @@ impl Draft {
     /// Moves the buffer to the file, off the runtime: a disk may take its time.
     async fn spill(&mut self) -> Result<(), StoreError> {
         let buffer = std::mem::take(&mut self.buffer);
-        let (id, directory) = (self.id, self.directory.clone());
+        let (id, place) = (self.id, self.place.clone());
         let file = self.file.take();
         let (file, mut buffer) = blocking(move || {
             let mut file = match file {
                 Some(file) => file,
-                None => BodyFile::create(id, directory)?,
+                None => Spill::create(id, place)?,
             };
             file.write(&buffer)?;
             Ok((file, buffer))
@@ -104,19 +130,63 @@ impl Draft {
         mut self,
         durability: Arc<dyn Durability>,
     ) -> Result<Finished, StoreError> {
+        if matches!(self.place, Place::Transit(_)) {
+            return Err(StoreError::NotForTheQueue);
+        }
         let (id, size, digest) = (self.id, self.size, self.digester.digest());
         if self.file.is_none() {
             let body = FinishedBody::Memory(std::mem::take(&mut self.buffer));
             return Ok(Finished { id, size, digest, body });
         }
         self.spill().await?;
-        let Some(mut file) = self.file.take() else { return Err(StoreError::Closed) };
+        let Some(Spill::Queue(mut file)) = self.file.take() else {
+            return Err(StoreError::Closed);
+        };
         let file = blocking(move || {
             durability.make_durable(Durable::BodyFile(id), &mut || file.sync())?;
             Ok(file)
         })
         .await?;
         Ok(Finished { id, size, digest, body: FinishedBody::File(file) })
+    }
+
+    /// Writes what is left, for a message that passes through.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be written.
+    pub async fn into_passing(mut self) -> Result<PassingBody, StoreError> {
+        let (id, length, digest) = (self.id, self.size, self.digester.digest());
+        let octets = if self.file.is_none() {
+            Octets::Memory(std::mem::take(&mut self.buffer))
+        } else {
+            self.spill().await?;
+            match self.file.take() {
+                Some(Spill::Transit(file, directory)) => Octets::File(file, directory),
+                _ => return Err(StoreError::Closed),
+            }
+        };
+        Ok(PassingBody { id, octets, length, digest })
+    }
+}
+
+impl Spill {
+    fn create(id: QueueId, place: Place) -> Result<Self, StoreError> {
+        match place {
+            Place::Queue(directory) => BodyFile::create(id, directory).map(Self::Queue),
+            Place::Transit(directory) => {
+                let file = nameless(&directory).map_err(StoreError::spool("make", &directory))?;
+                Ok(Self::Transit(file, directory))
+            }
+        }
+    }
+
+    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        match self {
+            Self::Queue(file) => file.write(octets),
+            Self::Transit(file, directory) => {
+                file.write_all(octets).map_err(StoreError::spool("write", directory))
+            }
+        }
     }
 }
 

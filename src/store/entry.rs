@@ -4,7 +4,7 @@ use crate::{
     clock::UnixMillis,
     mail::queue_id::QueueId,
     smtp::{
-        envelope::{Envelope, MailParameters, RcptParameters},
+        envelope::{Envelope, MailParameters, RcptParameters, Recipient},
         path::{ForwardPath, ReversePath},
     },
 };
@@ -46,6 +46,30 @@ pub struct Entry {
     /// Who has still to get it, and may now.
     pub recipients: Vec<PendingRecipient>,
     pub(super) sequence: i64,
+}
+
+impl Entry {
+    /// A message that passes through without being queued.
+    #[must_use]
+    pub fn passing(id: QueueId, size: u64, arrival: Arrival) -> Self {
+        let Arrival { envelope, time, message_id, .. } = arrival;
+        let recipients = (0..).zip(envelope.recipients).map(|(position, recipient)| {
+            let Recipient { forward_path, parameters } = recipient;
+            PendingRecipient { position, forward_path, parameters, attempts: 0 }
+        });
+        Self {
+            id,
+            arrival: time,
+            reverse_path: envelope.reverse_path,
+            parameters: envelope.parameters,
+            size,
+            message_id,
+            is_notice: false,
+            delay_told: false,
+            recipients: recipients.collect(),
+            sequence: 0,
+        }
+    }
 }
 
 /// A recipient that is not settled.

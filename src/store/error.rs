@@ -26,6 +26,23 @@ pub enum StoreError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// A file that a message passes through in.
+    #[error(
+        "could not {doing} a file in {}: {source}; set queue.spool_directory to a directory with \
+         room that the relay may write to",
+        directory.display()
+    )]
+    Spool {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// Where.
+        directory: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// A draft that is not to be queued was to be.
+    #[error("a message that was to pass through was handed to the queue; please report")]
+    NotForTheQueue,
     /// The database.
     #[error("could not {doing} in the queue database: {source}")]
     Database {
@@ -203,6 +220,12 @@ impl StoreError {
         move |source| Self::Io { doing, path, source }
     }
 
+    /// The same for a file that a message passes through in.
+    pub(super) fn spool(doing: &'static str, directory: &Path) -> impl FnOnce(io::Error) -> Self {
+        let directory = directory.to_path_buf();
+        move |source| Self::Spool { doing, directory, source }
+    }
+
     /// For use with `map_err` on database operations.
     pub(super) fn database(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Database { doing, class: classify(&source), source: Box::new(source) }
@@ -227,7 +250,7 @@ impl StoreError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Io { source, .. } => matches!(
+            Self::Io { source, .. } | Self::Spool { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull
                     | io::ErrorKind::QuotaExceeded
