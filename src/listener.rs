@@ -1,14 +1,17 @@
-//! The SMTP server: accepts connections, keeps the limits, hands finished mail to the store.
+//! The SMTP server: accepts connections, keeps the limits, hands finished mail to an outlet: the
+//! store, or upstream in direct mode.
 
 mod accept;
 mod connection;
 mod incoming;
 mod limits;
+mod outlet;
 mod rate;
 mod shared;
 mod stream;
 
 pub use accept::{Listener, ListenerError};
+pub use outlet::{Accepted, Evidence, Gone, HandOver, Outlet, Refusal};
 
 use std::{net::SocketAddr, time::Duration};
 

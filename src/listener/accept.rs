@@ -8,8 +8,8 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{Config, connection::Connection, limits::Limits, shared::Shared};
-use crate::{clock::Clock, drain::Drain, smtp::reply::Reply, store::Store};
+use super::{Config, connection::Connection, limits::Limits, outlet::Outlet, shared::Shared};
+use crate::{clock::Clock, drain::Drain, smtp::reply::Reply};
 
 /// Connections that wait to be accepted: a burst of clients is not refused by the kernel.
 const BACKLOG: u32 = 1024;
@@ -103,10 +103,11 @@ impl Listener {
         self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
-    /// Accepts connections until the drain begins; sessions are tasks of `drain`.
-    pub fn serve(self, config: Config, store: Store, clock: Clock, drain: &Drain) {
+    /// Accepts connections until the drain begins; sessions are tasks of `drain`. Finished mail
+    /// goes to `outlet`.
+    pub fn serve(self, config: Config, outlet: impl Outlet, clock: Clock, drain: &Drain) {
         let limits = Limits::new(config.max_connections, config.max_connections_per_client);
-        let shared = Arc::new(Shared::new(config, store, clock));
+        let shared = Arc::new(Shared::new(config, Arc::new(outlet), clock));
         for socket in self.sockets {
             let accept = Accept {
                 socket,

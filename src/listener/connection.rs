@@ -117,7 +117,8 @@ impl Connection {
             Step::EndOfMailData => {
                 self.take_data(data).await;
                 if let Some(incoming) = self.incoming.take() {
-                    let reply = incoming.finish(&self.shared).await;
+                    let gone = self.stream.hung_up();
+                    let reply = incoming.finish(&self.shared, gone).await;
                     self.reply(&reply);
                 }
             }

@@ -1,10 +1,10 @@
-//! One message on its way from the socket to the store.
+//! One message on its way from the socket to where mail goes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, pin::pin};
 
 use tokio::time::Instant;
 
-use super::shared::Shared;
+use super::{outlet::not_stored, shared::Shared};
 use crate::{
     mail::{
         header::{HeaderEditor, Repair},
@@ -32,7 +32,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Begins a draft with our Received field on top.
     pub fn begin(shared: &Shared, client: IpAddr, hello: &Hello, envelope: Box<Envelope>) -> Self {
-        let draft = shared.store.draft();
+        let draft = shared.outlet.draft();
         let date = shared.clock.now().rfc5322();
         let received = Received {
             client_name: hello.name(),
@@ -77,20 +77,20 @@ impl Incoming {
         self.fault = appended.err();
     }
 
-    /// Commits the message and says what the client hears. 250 stands in one place: behind a
-    /// receipt.
-    pub async fn finish(mut self, shared: &Shared) -> Reply {
+    /// Hands the message over and says what the client hears. `gone` completes when the client has
+    /// hung up.
+    pub async fn finish(mut self, shared: &Shared, gone: impl Future<Output = ()> + Send) -> Reply {
         let facts = self.editor.finish(&mut self.edited);
         if facts.received > MAX_RECEIVED_FIELDS {
             return Reply::new(554, (5, 4, 6), "too many Received fields: the mail goes in a loop");
         }
         if let Some(fault) = self.fault {
-            return refused(&fault);
+            return not_stored(&fault).into_reply();
         }
         if let Err(fault) = self.draft.append(&self.edited).await {
-            return refused(&fault);
+            return not_stored(&fault).into_reply();
         }
-        let size = self.draft.size();
+        let (id, size) = (self.draft.id(), self.draft.size());
         let reverse_path = self.envelope.reverse_path.clone();
         let recipients = self.envelope.recipients.len();
         let arrival = Arrival {
@@ -100,11 +100,11 @@ impl Incoming {
             hello: self.hello.clone(),
             message_id: facts.message_id.clone(),
         };
-        match shared.store.accept(self.draft, arrival).await {
-            Err(fault) => refused(&fault),
-            Ok(receipt) => {
+        match shared.outlet.hand_over(self.draft, arrival, pin!(gone)).await {
+            Err(refusal) => refusal.into_reply(),
+            Ok(accepted) => {
                 MessageAccepted {
-                    id: receipt.id(),
+                    id,
                     client: &self.client,
                     hello: &self.hello,
                     reverse_path: &reverse_path,
@@ -114,13 +114,8 @@ impl Incoming {
                     took: self.begun.elapsed(),
                 }
                 .emit();
-                Reply::new(250, (2, 0, 0), format!("queued as {}", receipt.id()))
+                accepted.into_reply()
             }
         }
     }
-}
-
-fn refused(fault: &StoreError) -> Reply {
-    tracing::error!(error = %fault, "message not stored");
-    fault.reply()
 }

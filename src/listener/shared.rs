@@ -2,31 +2,31 @@
 
 use std::sync::Arc;
 
-use super::Config;
+use super::{
+    Config,
+    outlet::{Outlet, Refusal},
+};
 use crate::{
     clock::Clock,
     smtp::{reply::Reply, session::Rules},
-    store::Store,
 };
 
-/// The settings, the store to hand mail to, and the clock.
+/// The settings, where finished mail goes, and the clock.
 pub(super) struct Shared {
     pub config: Config,
     pub rules: Arc<Rules>,
-    pub store: Store,
+    pub outlet: Arc<dyn Outlet>,
     pub clock: Clock,
 }
 
 impl Shared {
-    pub fn new(config: Config, store: Store, clock: Clock) -> Self {
+    pub fn new(config: Config, outlet: Arc<dyn Outlet>, clock: Clock) -> Self {
         let rules = Arc::new(config.rules());
-        Self { config, rules, store, clock }
+        Self { config, rules, outlet, clock }
     }
 
-    /// Asked at MAIL: a full or poisoned store takes no mail now.
+    /// Asked at MAIL: there may be no place for mail now.
     pub fn admission(&self) -> Option<Reply> {
-        let fault = self.store.admission().err()?;
-        tracing::warn!(error = %fault, "mail refused for the time being");
-        Some(fault.reply())
+        self.outlet.admission().err().map(Refusal::into_reply)
     }
 }

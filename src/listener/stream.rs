@@ -2,12 +2,14 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll},
 };
 
+use rustix::net::RecvFlags;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
@@ -19,12 +21,31 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// Completes when the client has closed its side. As long as octets of it wait to be read
+    /// nobody can tell, so then it never does.
+    pub async fn hung_up(&self) {
+        let waiting = match self {
+            Self::Tcp(stream) => stream.async_io(Interest::READABLE, || peek(stream)).await,
+            Self::Unix(stream) => stream.async_io(Interest::READABLE, || peek(stream)).await,
+        };
+        if waiting.is_ok_and(|octets| octets > 0) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn octets(self: Pin<&mut Self>) -> Pin<&mut dyn Octets> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream as &mut dyn Octets),
             Self::Unix(stream) => Pin::new(stream as &mut dyn Octets),
         }
     }
+}
+
+/// Octets that wait, without taking them; none at the end of the stream.
+fn peek(socket: impl AsFd) -> io::Result<usize> {
+    let mut octet = [0];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    Ok(rustix::net::recv(socket, &mut octet, flags)?.0)
 }
 
 /// What every variant can do.
@@ -69,5 +90,46 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.octets().poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(20);
+
+    /// Streams of each kind with their other ends.
+    async fn pairs() -> Vec<(Stream, Stream)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        vec![(server.into(), client.into()), (one.into(), other.into())]
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_has_hung_up_and_one_that_waits_has_not() {
+        for (server, client) in pairs().await {
+            assert!(timeout(MOMENT, server.hung_up()).await.is_err());
+            drop(client);
+            server.hung_up().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_ahead_is_left_for_the_session() {
+        for (mut server, mut client) in pairs().await {
+            client.write_all(b"QUIT\r\n").await.unwrap();
+            client.shutdown().await.unwrap();
+            assert!(timeout(MOMENT, server.hung_up()).await.is_err());
+            let mut octets = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(&mut server, &mut octets).await.unwrap();
+            assert_eq!(octets, b"QUIT\r\n");
+        }
     }
 }
