@@ -101,6 +101,14 @@ impl Reply {
         Self::with_lines(code, Some(enhanced), vec![text.into()])
     }
 
+    /// A reply whose texts may be long: each begins a line, and goes on in further ones where a
+    /// reply line would exceed its 512 octets (RFC 5321 section 4.5.3.1.5).
+    #[must_use]
+    pub fn wrapped(code: u16, enhanced: EnhancedStatusCode, texts: &[String]) -> Self {
+        let lines = texts.iter().flat_map(|text| wrap(text)).map(Into::into).collect();
+        Self::with_lines(code, Some(enhanced), lines)
+    }
+
     /// A reply that carries no enhanced status code: greeting, EHLO, 354 (RFC 2034 section 4).
     #[must_use]
     pub fn plain(code: u16, lines: Vec<Cow<'static, str>>) -> Self {
@@ -201,6 +209,28 @@ impl Reply {
     }
 }
 
+/// Octets of text in a reply line; code, enhanced status code and CRLF have the rest.
+const LINE: usize = 480;
+
+/// Cuts at blanks, or within a word that is longer than a line.
+fn wrap(text: &str) -> Vec<String> {
+    let text = printable(Cow::Owned(text.to_owned()));
+    let mut lines = vec![String::new()];
+    let words = text.split(' ').flat_map(|word| word.as_bytes().chunks(LINE));
+    // What is printable is ASCII, so no chunk ends within a character.
+    for word in words.map(String::from_utf8_lossy) {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(&word),
+            Some(line) if line.len() + 1 + word.len() <= LINE => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word.into_owned()),
+        }
+    }
+    lines
+}
+
 fn write_line(out: &mut Vec<u8>, code: ReplyCode, separator: char, text: &str) -> bool {
     use std::io::Write;
     write!(out, "{code}{separator}{text}\r\n").is_ok()
@@ -243,6 +273,20 @@ mod tests {
         assert_eq!(wire(&Reply::new(250, (2, 1, 0), "Sender OK")), "250 2.1.0 Sender OK\r\n");
         let hello = Reply::plain(250, vec!["relay.example".into(), "SIZE 1000".into()]);
         assert_eq!(wire(&hello), "250-relay.example\r\n250 SIZE 1000\r\n");
+    }
+
+    #[test]
+    fn long_texts_go_over_several_lines_that_a_client_can_read() {
+        let words = "word ".repeat(300);
+        let texts =
+            ["first".to_owned(), words.trim_end().to_owned(), "x".repeat(1000), "\u{e9}".into()];
+        let reply = Reply::wrapped(451, EnhancedStatusCode(4, 4, 0), &texts);
+        let wire = wire(&reply);
+        assert!(wire.split_inclusive("\r\n").all(|line| line.len() <= 512), "{wire}");
+        assert!(wire.starts_with("451-4.4.0 first\r\n451-4.4.0 word"));
+        assert!(wire.ends_with("451 4.4.0 ?\r\n"));
+        assert_eq!(reply.text().replace([' ', 'x'], ""), format!("first{}?", "word".repeat(300)));
+        assert_eq!(Reply::parse(wire.as_bytes()).unwrap(), reply);
     }
 
     #[test]
