@@ -1,5 +1,5 @@
 //! The composition root: builds every part from the configuration, binds, starts the tasks,
-//! and owns the order of the drain.
+//! and owns the order of the drain. What sends and keeps depends on the mode.
 
 use std::{
     net::SocketAddr,
@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+mod upstream;
 
 use tokio::time::timeout;
 
@@ -16,11 +18,12 @@ use crate::{
     delivery::smarthost::Smarthost,
     drain::Drain,
     http::{self, HttpError, Watched},
-    listener::{Listener, ListenerError},
-    queue::{Lanes, runner::Queue},
-    store::{DatabaseFault, Store, StoreError, Synced},
-    token,
+    listener::{Listener, ListenerError, Outlet},
+    queue::{self, Lanes, Mode, direct::Direct, runner::Queue},
+    store::{DatabaseFault, Store, StoreError, Synced, Transit},
+    token::{self, TokenHandle},
 };
+use upstream::{Upstream, look_for_a_queue};
 
 /// Why the daemon did not start. Each message says what failed, on what, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,9 @@ pub enum StartError {
     /// The HTTP address.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The directory for mail that passes through.
+    #[error(transparent)]
+    Transit(StoreError),
     /// The queue directory.
     #[error("{source}{}", place_and_cure(directory, source))]
     Store {
@@ -78,18 +84,15 @@ impl Daemon {
             Some(address) => Some(http::Server::bind(address).await?),
             None => None,
         };
-        let store = open_store(&config, clock).await.map_err(|source| StartError::Store {
-            directory: config.store.directory.clone(),
-            source,
-        })?;
+        let keeping = Keeping::open(&config, clock).await?;
 
         let drain = Drain::new();
         let token = token::spawn(config.token, clock, &drain);
         let smarthost = Smarthost::new(config.delivery);
-        let queue =
-            Queue::start(config.queue, store.clone(), token.clone(), smarthost, clock, &drain);
+        let mode = config.queue.mode;
+        let (store, queue, outlet) = keeping.start(config.queue, &token, smarthost, clock, &drain);
         let watched = Watched {
-            store: store.clone(),
+            store,
             token,
             queue,
             clock,
@@ -104,10 +107,11 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"),
             listening = ?watched.listening,
             http = http_address.map(tracing::field::display),
-            queue = %config.store.directory.display(),
+            ?mode,
+            queue = watched.store.as_ref().map(|_| tracing::field::display(config.store.directory.display())),
             "relay started"
         );
-        listener.serve(config.listener, store, clock, &drain);
+        listener.serve(config.listener, outlet, clock, &drain);
         Ok(Self { watched, http_address, drain, grace: config.shutdown_grace })
     }
 
@@ -129,10 +133,10 @@ impl Daemon {
         self.watched.started
     }
 
-    /// The store, to look at.
+    /// The store, to look at; there is none in direct mode.
     #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.watched.store
+    pub fn store(&self) -> Option<&Store> {
+        self.watched.store.as_ref()
     }
 
     /// The parts that status is read from.
@@ -151,10 +155,58 @@ impl Daemon {
         }
         // A disk that is slow to take the log home shall not hold up the end: the next start reads
         // the log.
-        if timeout(CLOSE_PATIENCE, self.watched.store.close()).await.is_err() {
+        if let Some(store) = &self.watched.store
+            && timeout(CLOSE_PATIENCE, store.close()).await.is_err()
+        {
             tracing::warn!("queue database not closed in time, the next start completes it");
         }
         tracing::info!("relay stopped");
+    }
+}
+
+/// What keeps mail that is not upstream yet.
+enum Keeping {
+    Queue(Store),
+    Transit(Transit),
+}
+
+impl Keeping {
+    async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        match config.queue.mode {
+            Mode::Queue => {
+                let directory = config.store.directory.clone();
+                let store = open_store(config, clock).await;
+                store.map(Self::Queue).map_err(|source| StartError::Store { directory, source })
+            }
+            Mode::Direct => {
+                let queue = config.store.directory.clone();
+                let _ = tokio::task::spawn_blocking(move || look_for_a_queue(&queue)).await;
+                let directory = config.queue.direct.spool_directory.clone();
+                Transit::open(directory, clock).map(Self::Transit).map_err(StartError::Transit)
+            }
+        }
+    }
+
+    /// Starts what sends, and says where the listener's mail goes.
+    fn start(
+        self,
+        config: queue::Config,
+        token: &TokenHandle,
+        smarthost: Smarthost,
+        clock: Clock,
+        drain: &Drain,
+    ) -> (Option<Store>, Queue, Arc<dyn Outlet>) {
+        let token = token.clone();
+        match self {
+            Self::Queue(store) => {
+                let queue = Queue::start(config, store.clone(), token, smarthost, clock, drain);
+                (Some(store.clone()), queue, Arc::new(store))
+            }
+            Self::Transit(transit) => {
+                let direct = Direct::start(config, token, smarthost, clock, drain);
+                (None, direct.lanes(), Arc::new(Upstream { transit, direct }))
+            }
+        }
     }
 }
 

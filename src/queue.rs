@@ -15,12 +15,14 @@
 //! | `turnstile` | token, pace, recipients of the day, connections and gates of a lane |
 //! | `judged` | what an attempt comes to for one recipient |
 //! | `shared` | gates, lane states and parts that the tasks share |
+//! | [`direct`] | the same without a store: the client waits for upstream's verdict |
 //! | [`runner`] | starts the lanes and tells how they are |
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 mod attempt;
 mod consequence;
+pub mod direct;
 mod judged;
 mod lane;
 mod login;
@@ -39,9 +41,24 @@ use crate::{
     store::Router,
 };
 
+/// What becomes of a message whose final dot has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It is stored, answered, and sent on.
+    #[default]
+    Queue,
+    /// It is sent on while its client waits for the answer; nothing is stored.
+    Direct,
+}
+
 /// What the queue needs to know; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Whether there is a queue at all.
+    pub mode: Mode,
+    /// What holds without one.
+    pub direct: DirectConfig,
     /// One lane for each upstream identity; the first takes what no other claims.
     pub lanes: Vec<LaneConfig>,
     /// The give-up time (RFC 5321 section 4.5.4.1), counted from arrival.
@@ -50,6 +67,15 @@ pub struct Config {
     pub on_uncertain: OnUncertain,
     /// Who hears of mail that fails or waits.
     pub notices: NoticeConfig,
+}
+
+/// What holds in direct mode.
+#[derive(Debug, Clone)]
+pub struct DirectConfig {
+    /// How long a message waits for its turn at most.
+    pub wait: Duration,
+    /// Where a large message lies meanwhile, in a file without a name.
+    pub spool_directory: PathBuf,
 }
 
 /// What follows when the connection was lost between the final dot and its reply.

@@ -309,6 +309,28 @@ fn no_module_imports_upwards() {
     }
 }
 
+/// 250 after mail data takes evidence, and there are two kinds: a message that is durable, and
+/// upstream's own word. Both types are made in one place each, behind a private field.
+#[test]
+fn there_are_two_reasons_to_say_250_after_mail_data() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let mut found = Vec::new();
+    for (file, source) in &files {
+        for line in source.lines().filter(|line| line.trim_start().starts_with("impl")) {
+            let named = line.split_once("Evidence for ").map(|(_, rest)| rest);
+            found.extend(named.map(|named| (file.as_str(), named.trim_end_matches([' ', '{']))));
+        }
+    }
+    found.sort_unstable();
+    assert_eq!(found, [("src/daemon/upstream.rs", "Taken"), ("src/listener/outlet.rs", "Receipt")]);
+    let makes = |literal: &str| {
+        let at = |(file, source): &(String, String)| source.contains(literal).then(|| file.clone());
+        files.iter().filter_map(at).collect::<Vec<_>>()
+    };
+    assert_eq!(makes("Taken { reply }"), ["src/delivery/smarthost.rs"]);
+}
+
 #[cfg(test)]
 mod the_check_itself {
     use super::*;

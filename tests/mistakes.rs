@@ -438,7 +438,7 @@ impl Mistake<'_> {
     fn is_told_and_mended(&self, tenant: &Tenant) {
         let wrong = self.set.iter().flat_map(|set| ["--set", set]);
         let relay = tenant.relay(wrong);
-        relay.send().succeeds(&["250 2.0.0 queued as", "the relay has the message"]);
+        relay.send().succeeds(&["250 2.0.0 queued as", "the message was taken"]);
 
         let line = relay.process.line_with(" ERROR ");
         self.assert_in(&line);

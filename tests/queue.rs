@@ -7,7 +7,10 @@ use o365_relay::{
     delivery::smarthost::Smarthost,
     drain::Drain,
     mail::queue_id::QueueId,
-    queue::{Config, LaneConfig, NoticeConfig, OnUncertain, Pace, pause::PauseSnapshot, runner},
+    queue::{
+        Config, DirectConfig, LaneConfig, Mode, NoticeConfig, OnUncertain, Pace,
+        pause::PauseSnapshot, runner,
+    },
     store::Settled,
     token::TokenHandle,
 };
@@ -44,6 +47,8 @@ fn start_with(upstream: &Upstream, stored: &Queue, max_messages_per_connection: 
         recipients_per_day: None,
     };
     let config = Config {
+        mode: Mode::Queue,
+        direct: DirectConfig { wait: Duration::ZERO, spool_directory: "/nonexistent".into() },
         lanes: vec![lane],
         give_up_after: Duration::from_secs(86_400),
         on_uncertain: OnUncertain::Retry,

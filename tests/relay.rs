@@ -426,7 +426,10 @@ async fn health_and_status_tell_all_but_secrets() {
     until("a token", async || (get(relay.http(), "/readyz").await.0 == 200).then_some(())).await;
     let (_, body) = get(relay.http(), "/readyz").await;
     let readiness: Value = serde_json::from_str(&body).expect("JSON");
-    assert_eq!(readiness, serde_json::json!({ "ready": true, "reasons": [], "warnings": [] }));
+    let expected = serde_json::json!({
+        "ready": true, "mode": "queue", "reasons": [], "warnings": []
+    });
+    assert_eq!(readiness, expected);
     assert_eq!(get(relay.http(), "/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(get(relay.http(), "/elsewhere").await.0, 404);
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 
 use super::{exit::Failure, fetch, output};
-use crate::{config::Sources, http::Readiness};
+use crate::{config::Sources, http::Readiness, queue::Mode};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -33,7 +33,10 @@ pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Fail
     if !readiness.ready {
         return Err(Failure::unavailable(format!("not ready: {}", readiness.reasons.join("; "))));
     }
-    output::line("ready")?;
+    output::line(match readiness.mode {
+        Mode::Queue => "ready",
+        Mode::Direct => "ready (direct mode)",
+    })?;
     for warning in readiness.warnings {
         output::line(format!("warning: {warning}"))?;
     }

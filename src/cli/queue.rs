@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::exit::Failure;
 use crate::{
     config::{self, Sources},
+    queue::Mode,
     store::Desk,
 };
 
@@ -78,6 +79,13 @@ impl Place {
             return Ok((Desk::open(directory)?, None));
         }
         let config = config::load(sources)?;
+        if config.queue.mode == Mode::Direct {
+            return Err(Failure::configuration(
+                "there is no queue in direct mode (queue.mode): each client has heard what became \
+                 of its message, and the log tells; a queue of earlier times is opened with \
+                 --directory",
+            ));
+        }
         let desk = Desk::open(&config.store.directory)?;
         Ok((desk, config.http.address))
     }

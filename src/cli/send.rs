@@ -14,7 +14,8 @@ use crate::{
     config::{self, Sources},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// In direct mode the answer comes after `queue.direct_wait` and upstream's own.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -39,9 +40,7 @@ pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Fail
     };
     let reply = send(relay, &from, &options.to, &options.subject).await?;
     output::line(format!("{relay} answered: {reply}"))?;
-    Ok(output::line(
-        "the relay has the message; `o365-relay status` and its log tell what follows",
-    )?)
+    Ok(output::line("the message was taken; `o365-relay status` and its log tell what follows")?)
 }
 
 fn defaults(options: &Options, sources: &Sources) -> Result<(SocketAddr, Address), Failure> {
@@ -77,7 +76,7 @@ pub(super) async fn send(
         Ok(result) => result.map_err(|error| not_taken(relay, &error))?,
         Err(_) => {
             return Err(Failure::unavailable(format!(
-                "no answer from {relay} within 60 s; is it a relay? (--relay sends to another)"
+                "no answer from {relay} within 180 s; is it a relay? (--relay sends to another)"
             )));
         }
     };

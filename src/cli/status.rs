@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::Sources,
     http::{LaneStatus, PauseStatus, Status, TokenStatus},
+    queue::Mode,
 };
 
 #[derive(Debug, Args)]
@@ -40,6 +41,9 @@ fn show(status: &Status) -> std::io::Result<()> {
     let listening: Vec<_> = status.listening.iter().map(ToString::to_string).collect();
     line(format!("o365-relay {}, started {}", status.version, status.started))?;
     line(format!("listening  {}", listening.join(", ")))?;
+    if status.mode == Mode::Direct {
+        line("mode       direct: nothing is queued, each client hears what upstream says")?;
+    }
     line(if status.readiness.ready {
         "ready      yes".into()
     } else {
@@ -51,7 +55,7 @@ fn show(status: &Status) -> std::io::Result<()> {
         show_pause(pause)?;
     }
     for lane in &status.lanes {
-        show_lane(lane)?;
+        show_lane(lane, status.mode)?;
     }
     if !status.failures.is_empty() {
         line("last failures")?;
@@ -91,7 +95,18 @@ fn show_token(token: &TokenStatus) -> std::io::Result<()> {
     line(format!("  next try {}", failed.next_try))
 }
 
-fn show_lane(lane: &LaneStatus) -> std::io::Result<()> {
+fn show_lane(lane: &LaneStatus, mode: Mode) -> std::io::Result<()> {
+    if mode == Mode::Direct {
+        let LaneStatus { name, waiting, in_flight, .. } = lane;
+        line(format!(
+            "lane       {name}: {waiting} waiting for their turn, {in_flight} under way"
+        ))?;
+        for held in &lane.held_senders {
+            line(format!("  mail from {} is held", held.sender))?;
+            show_pause(&held.pause)?;
+        }
+        return lane.pause.as_ref().map_or(Ok(()), show_pause);
+    }
     let oldest = lane.oldest_seconds.map(|age| format!(", oldest {}", seconds(age)));
     let held = if lane.held > 0 { format!(", {} held", lane.held) } else { String::new() };
     line(format!(

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     delivery, http, listener,
     office365::clouds::Cloud,
-    queue::{self, LaneConfig, Pace},
+    queue::{self, DirectConfig, LaneConfig, Mode, OnUncertain, Pace},
     store, telemetry, tls,
     token::{self, Credential, SecretSource},
 };
@@ -41,6 +41,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> 
     reachable_listener(settings, faults);
     secret(settings, faults, &mut warnings);
     pace(settings, &mut warnings);
+    mode(settings, faults, &mut warnings);
     wide_open(settings, &mut warnings);
     foreign_login(settings, &mut warnings);
     let tls = trust(settings, faults);
@@ -162,6 +163,43 @@ fn pace(settings: &Settings, warnings: &mut Vec<String>) {
     if let (Some(false), Some(origin)) = (settings.get(&office365::PACE), settings.given(spec)) {
         let path = spec.path();
         warnings.push(format!("`{path}`: has no effect while `pace` is \"unlimited\" ({origin})"));
+    }
+}
+
+/// Keys of the other mode are told rather than passed over.
+fn mode(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
+    let queue_only: [&keys::Spec; 6] = [
+        &daemon::GIVE_UP_AFTER.spec,
+        &daemon::MIN_FREE_BYTES.spec,
+        &daemon::MAX_MESSAGES.spec,
+        &daemon::HISTORY_KEEP.spec,
+        &notices::TO.spec,
+        &notices::DELAY_AFTER.spec,
+    ];
+    let direct_only = [&daemon::DIRECT_WAIT.spec, &daemon::SPOOL_DIRECTORY.spec];
+    let (mode, idle) = match settings.get(&daemon::QUEUE_MODE) {
+        None => return,
+        Some(Mode::Queue) => ("queue", &direct_only[..]),
+        Some(Mode::Direct) => ("direct", &queue_only[..]),
+    };
+    for spec in idle {
+        let Some(origin) = settings.given(spec) else { continue };
+        // A variable of other tools is not meant for us.
+        let foreign = spec.fallback.map(|name| format!("environment variable {name}"));
+        if foreign.as_deref() != Some(origin) {
+            let path = spec.path();
+            warnings.push(format!(
+                "`{path}`: has no effect while `queue.mode` is \"{mode}\" ({origin})"
+            ));
+        }
+    }
+    let hold = settings.get(&daemon::ON_UNCERTAIN) == Some(OnUncertain::Hold);
+    if mode == "direct" && hold {
+        let spec = &daemon::ON_UNCERTAIN.spec;
+        let message = "nothing can be set aside while `queue.mode` is \"direct\": a client whose \
+                       message is uncertain is told to send it again; set \"retry\", or \
+                       `queue.mode` to \"queue\"";
+        faults.add(spec.path(), message, settings.given(spec));
     }
 }
 
@@ -308,6 +346,11 @@ fn build_queue(settings: &Settings) -> Option<queue::Config> {
         pace,
     };
     Some(queue::Config {
+        mode: settings.get(&daemon::QUEUE_MODE)?,
+        direct: DirectConfig {
+            wait: settings.get(&daemon::DIRECT_WAIT)?,
+            spool_directory: settings.get(&daemon::SPOOL_DIRECTORY)?,
+        },
         lanes: vec![lane],
         give_up_after: settings.get(&daemon::GIVE_UP_AFTER)?,
         on_uncertain: settings.get(&daemon::ON_UNCERTAIN)?,

@@ -166,6 +166,5 @@ const LATER: &[(&str, &[&str])] = &[
     ),
     ("sender", &["rewrite", "map"]),
     ("listener", &["auth", "users", "tls", "certificate_file", "private_key_file"]),
-    ("queue", &["mode"]),
     ("route", &[]),
 ];

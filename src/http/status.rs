@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::{Clock, UnixMillis},
-    queue::{pause::Cause, pause::PauseSnapshot, runner::Queue},
+    queue::{Mode, pause::Cause, pause::PauseSnapshot, runner::Queue},
     store::{LaneSummary, Settled, Store, StoreError},
     token::TokenHandle,
 };
@@ -20,8 +20,8 @@ const FAILURES: usize = 10;
 /// The running parts that a snapshot is taken of.
 #[derive(Clone)]
 pub struct Watched {
-    /// The store.
-    pub store: Store,
+    /// The store; none in direct mode.
+    pub store: Option<Store>,
     /// The token task.
     pub token: TokenHandle,
     /// The queue.
@@ -39,6 +39,9 @@ pub struct Watched {
 pub struct Readiness {
     /// Whether mail is accepted and can be relayed.
     pub ready: bool,
+    /// Whether accepted mail is queued, or sent on while its client waits.
+    #[serde(default)]
+    pub mode: Mode,
     /// Why not.
     pub reasons: Vec<String>,
     /// What stands in the way of mail without making the relay unready: a pause that has not
@@ -52,6 +55,10 @@ pub struct Readiness {
 pub struct Status {
     /// The program's version.
     pub version: String,
+    /// Whether accepted mail is queued, or sent on while its client waits (`direct`): then nothing
+    /// is ever queued, and failures are known to the clients alone.
+    #[serde(default)]
+    pub mode: Mode,
     /// When the daemon started.
     pub started: String,
     /// Where the SMTP server listens.
@@ -109,6 +116,9 @@ pub struct LaneStatus {
     pub oldest_seconds: Option<u64>,
     /// Messages being attempted now.
     pub in_flight: usize,
+    /// Clients that wait for their message's turn, in direct mode.
+    #[serde(default)]
+    pub waiting: usize,
     /// Connections waiting for the next message.
     pub idle_connections: usize,
     /// Connections that it uses at most now.
@@ -165,7 +175,7 @@ impl Watched {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
-        if let Err(error) = self.store.admission() {
+        if let Some(Err(error)) = self.store.as_ref().map(Store::admission) {
             reasons.push(format!("no mail is accepted: {error}"));
         }
         let now = self.clock.now();
@@ -188,7 +198,11 @@ impl Watched {
             let told = if all_stand { &mut reasons } else { &mut warnings };
             told.push(format!("nothing is relayed as {}: {}", lane.name, words(pause.cause)));
         }
-        Readiness { ready: reasons.is_empty(), reasons, warnings }
+        Readiness { ready: reasons.is_empty(), mode: self.mode(), reasons, warnings }
+    }
+
+    fn mode(&self) -> Mode {
+        if self.store.is_some() { Mode::Queue } else { Mode::Direct }
     }
 
     /// The whole snapshot.
@@ -197,14 +211,17 @@ impl Watched {
     /// [`StoreError`] if the queue cannot be read.
     pub async fn status(&self) -> Result<Status, StoreError> {
         let now = self.clock.now();
-        let summary = self.store.summary().await?;
-        let failures = self.store.history(true, FAILURES).await?;
+        let (summary, failures) = match &self.store {
+            Some(store) => (store.summary().await?, store.history(true, FAILURES).await?),
+            None => Default::default(),
+        };
         let lane = |lane: crate::queue::runner::LaneSnapshot| {
             let queued = summary.lanes.iter().find(|queued| queued.lane == lane.name);
             lane_status(lane, queued, now)
         };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: self.mode(),
             started: self.started.rfc3339(),
             listening: self.listening.clone(),
             readiness: self.readiness(),
@@ -251,6 +268,7 @@ fn lane_status(
         octets: queued.map_or(0, |queued| queued.octets),
         oldest_seconds: queued.map(|queued| now.since(queued.oldest).as_secs()),
         in_flight: lane.in_flight,
+        waiting: lane.waiting,
         idle_connections: lane.idle_connections,
         connection_limit: lane.connection_limit,
         recipients_today: lane.recipients_today,

@@ -105,9 +105,9 @@ impl Listener {
 
     /// Accepts connections until the drain begins; sessions are tasks of `drain`. Finished mail
     /// goes to `outlet`.
-    pub fn serve(self, config: Config, outlet: impl Outlet, clock: Clock, drain: &Drain) {
+    pub fn serve(self, config: Config, outlet: Arc<dyn Outlet>, clock: Clock, drain: &Drain) {
         let limits = Limits::new(config.max_connections, config.max_connections_per_client);
-        let shared = Arc::new(Shared::new(config, Arc::new(outlet), clock));
+        let shared = Arc::new(Shared::new(config, outlet, clock));
         for socket in self.sockets {
             let accept = Accept {
                 socket,

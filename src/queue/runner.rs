@@ -39,11 +39,11 @@ async fn watch_amendments(store: Store, drain: Drain) {
     }
 }
 
-/// The running queue, as others see it. Clones are cheap.
+/// The running lanes, with a queue or without, as others see them. Clones are cheap.
 #[derive(Clone)]
 pub struct Queue {
-    account: Arc<Account>,
-    lanes: Vec<Arc<LaneState>>,
+    pub(super) account: Arc<Account>,
+    pub(super) lanes: Vec<Arc<LaneState>>,
 }
 
 /// How one lane is.
@@ -53,6 +53,8 @@ pub struct LaneSnapshot {
     pub name: String,
     /// Messages being attempted.
     pub in_flight: usize,
+    /// Clients that wait for their turn, in direct mode.
+    pub waiting: usize,
     /// Connections waiting for the next message.
     pub idle_connections: usize,
     /// Connections that it uses at most now.
@@ -79,7 +81,7 @@ impl Queue {
         drain: &Drain,
     ) -> Self {
         let account = Arc::new(Account::new(token, smarthost, clock));
-        let Config { lanes, give_up_after, on_uncertain, notices } = config;
+        let Config { lanes, give_up_after, on_uncertain, notices, .. } = config;
         let context = Arc::new(Context {
             account: Arc::clone(&account),
             store,
@@ -109,6 +111,7 @@ impl Queue {
         let snapshot = |lane: &Arc<LaneState>| LaneSnapshot {
             name: lane.config.mailbox.clone(),
             in_flight: lane.in_flight.load(Ordering::Relaxed),
+            waiting: lane.waiting.load(Ordering::Relaxed),
             idle_connections: lane.idle_connections.load(Ordering::Relaxed),
             connection_limit: lane.connections.now(),
             recipients_today: lane.recipients_today.load(Ordering::Relaxed),

@@ -112,6 +112,8 @@ pub(super) struct LaneState {
     pub senders: Senders,
     pub connections: ConnectionLimit,
     pub in_flight: AtomicUsize,
+    /// Clients that wait for their turn, in direct mode.
+    pub waiting: AtomicUsize,
     pub idle_connections: AtomicUsize,
     /// Recipients counted in the last day; see [`super::quota`].
     pub recipients_today: std::sync::atomic::AtomicU64,
@@ -128,6 +130,7 @@ impl LaneState {
             },
             config,
             in_flight: 0.into(),
+            waiting: 0.into(),
             idle_connections: 0.into(),
             recipients_today: 0.into(),
         }
@@ -154,6 +157,16 @@ impl Senders {
     pub fn passage(&self, sender: &str) -> Passage {
         let key = sender.to_lowercase();
         self.gates().get_mut(&key).map_or(Passage::Open, |gate| gate.passage(Instant::now()))
+    }
+
+    /// Why mail of this sender is held, unless a probe may go; changes nothing.
+    pub fn holds(&self, sender: &str) -> Option<Pause> {
+        let gates = self.gates();
+        let gate = gates.get(&sender.to_lowercase())?;
+        match gate.look(Instant::now()) {
+            Passage::Open | Passage::Probe => None,
+            Passage::Closed(_) | Passage::Probing => gate.pause().cloned(),
+        }
     }
 
     pub fn close(&self, sender: &str, cause: Cause, rule: PauseRule) {

@@ -370,6 +370,8 @@ mod tests {
         let full = StoreError::io("write", "x")(io::ErrorKind::StorageFull.into());
         let broken = StoreError::io(SYNC, "x")(io::Error::other("eio"));
         let no_descriptor = StoreError::io("open", "x")(io::Error::from_raw_os_error(24));
+        let spool = StoreError::spool("write", Path::new("x"))(io::ErrorKind::StorageFull.into());
+        assert_eq!(spool.reply(), full.reply());
         assert!(!no_descriptor.is_unsafe() && no_descriptor.is_shortage());
         assert_eq!(full.reply().to_string(), "452 4.3.1 out of storage; try again later");
         assert_eq!(broken.reply().to_string(), "451 4.3.0 message not stored; try again later");

@@ -114,7 +114,7 @@ mod tests {
         let clock = Clock::at(UnixMillis(1_795_415_050_000));
         let transit = Transit::open(directory.path().into(), clock).unwrap();
         for size in [0, 10, SPILL_BYTES, SPILL_BYTES + 1, 3_000_000] {
-            let octets: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let octets: Vec<u8> = (0..=250).cycle().take(size).collect();
             let mut draft = transit.draft();
             for chunk in octets.chunks(30_000) {
                 draft.append(chunk).await.unwrap();
@@ -122,7 +122,7 @@ mod tests {
             }
             assert_eq!(draft.size(), size as u64);
             let body = draft.into_passing().await.unwrap();
-            assert_eq!(matches!(body.0, Octets::File(..)), size > SPILL_BYTES);
+            assert_eq!(matches!(body.octets, Octets::File(..)), size > SPILL_BYTES);
             assert!(read(&body) == octets && read(&body) == octets, "{size}");
             assert_eq!(body.open().unwrap().len(), size as u64);
         }
@@ -134,7 +134,9 @@ mod tests {
         let mut file = renounced(directory.path()).unwrap();
         io::Write::write_all(&mut file, b"text").unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-        let body = PassingBody(Octets::File(file, 4));
+        let octets = Octets::File(file, directory.path().into());
+        let id = QueueId::new(0, 0);
+        let body = PassingBody { id, octets, length: 4, digest: Digest::of(b"text") };
         assert_eq!(read(&body), b"text");
     }
 

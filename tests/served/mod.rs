@@ -88,7 +88,7 @@ impl Relay {
         let listener = Listener::bind(&config.addresses).unwrap();
         let address = listener.addresses()[0];
         let drain = Drain::new();
-        listener.serve(config, store.clone(), clock, &drain);
+        listener.serve(config, Arc::new(store.clone()), clock, &drain);
         Self { address, store, drain, directory }
     }
 

@@ -137,7 +137,7 @@ impl Relay {
     }
 
     pub async fn history(&self) -> Vec<Settled> {
-        self.daemon.store().history(false, 1000).await.expect("a history")
+        self.daemon.store().expect("a queue").history(false, 1000).await.expect("a history")
     }
 
     /// Waits until this many recipients are settled and nothing is queued.

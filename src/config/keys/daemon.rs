@@ -11,24 +11,36 @@ use super::{
 };
 use crate::{
     config::kinds::{self, Mismatch},
-    queue::OnUncertain,
+    queue::{Mode, OnUncertain},
     telemetry::Format,
 };
 
 const QUEUE: &str = "queue";
 
 pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
+    &QUEUE_MODE,
     &QUEUE_DIRECTORY,
     &GIVE_UP_AFTER,
     &MIN_FREE_BYTES,
     &MAX_MESSAGES,
     &HISTORY_KEEP,
     &ON_UNCERTAIN,
+    &DIRECT_WAIT,
+    &SPOOL_DIRECTORY,
     &HTTP_ADDRESS,
     &LOG_FORMAT,
     &LOG_LEVEL,
     &SHUTDOWN_GRACE,
 ];
+
+pub(in crate::config) static QUEUE_MODE: Key<Mode> = Key::new(
+    QUEUE,
+    "mode",
+    Text("queue"),
+    "\"queue\" stores a message, answers, and sends it on; \"direct\" stores nothing: the client \
+     waits while its message is sent on, and hears what Office 365 says to it.",
+    |value| kinds::choice(value, &[("queue", Mode::Queue), ("direct", Mode::Direct)]),
+);
 
 pub(in crate::config) static QUEUE_DIRECTORY: Key<PathBuf> = Key::new(
     QUEUE,
@@ -80,6 +92,25 @@ pub(in crate::config) static ON_UNCERTAIN: Key<OnUncertain> = Key::new(
      it aside for you.",
     |value| kinds::choice(value, &[("retry", OnUncertain::Retry), ("hold", OnUncertain::Hold)]),
 );
+
+pub(in crate::config) static DIRECT_WAIT: Key<Duration> = Key::new(
+    QUEUE,
+    "direct_wait",
+    Text("60s"),
+    "In direct mode: how long a client waits for its message's turn (pace, connections, a pause) \
+     before it is told to try again later. Less than clients wait for a reply.",
+    |value| kinds::duration(value, "0s", "9m"),
+);
+
+pub(in crate::config) static SPOOL_DIRECTORY: Key<PathBuf> = Key::new(
+    QUEUE,
+    "spool_directory",
+    Text("/tmp"),
+    "In direct mode: where a message above 64 KiB lies while its client waits, in a file without a \
+     name, which is gone with the process. May be in memory (tmpfs).",
+    kinds::path,
+)
+.or_variable("TMPDIR");
 
 pub(in crate::config) static HTTP_ADDRESS: Key<Option<SocketAddr>> = Key::new(
     "http",

@@ -51,7 +51,7 @@ x = 1
     .variable("O365_RELAY_LISTENER__MAX_FAULTS", "3")
     .variable("O365_RELAY_HTTP_ADRESS", "off")
     .variable("O365_RELAY__LISTENER__MAX_RECIPIENT", "3")
-    .variable("O365_RELAY__QUEUE__MODE", "direct")
+    .variable("O365_RELAY__SENDER__REWRITE", "mailbox")
     .variable("O365_RELAY__HTTP__ADDRESS", "localhost:80")
     .variable("O365_RELAY_FOO", "1")
     .variable("o365_relay__log__level", "debug")
@@ -73,7 +73,7 @@ x = 1
     - `O365_RELAY_LISTENER__MAX_FAULTS`: not read; write `O365_RELAY__LISTENER__MAX_FAULTS`
     - `O365_RELAY__LISTENER__MAX_RECIPIENT`: unknown variable, did you mean `O365_RELAY__LISTENER__MAX_RECIPIENTS`?
     - `O365_RELAY__LOG__FORMAT`: its value is not UTF-8
-    - `O365_RELAY__QUEUE__MODE`: not supported by this version
+    - `O365_RELAY__SENDER__REWRITE`: not supported by this version
     - `o365_relay__log__level`: not read; write `O365_RELAY__LOG__LEVEL`
     - `log.leval`: unknown key, did you mean `log.level`? (--set)
     - `daemon.shutdown_grace`: no value; write `section.key=value` (--set)

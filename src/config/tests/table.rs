@@ -83,6 +83,7 @@ fn every_key_has_an_effect() {
             "office365.null_sender" => "pass".into(),
             "sender.allow" => "*@contoso.com".into(),
             "queue.on_uncertain" => "hold".into(),
+            "queue.mode" => "direct".into(),
             "notices.to" => "postmaster@contoso.com".into(),
             "listener.addresses" | "http.address" => "127.0.0.1:2525".into(),
             "listener.allow" => "10.0.0.0/8".into(),
@@ -91,7 +92,7 @@ fn every_key_has_an_effect() {
             "listener.max_message_size" | "listener.min_data_rate" | "queue.min_free_bytes" => {
                 "77KiB".into()
             }
-            "queue.directory" => "/tmp/queue".into(),
+            "queue.directory" | "queue.spool_directory" => "/tmp/queue".into(),
             "queue.history_keep" => "77d".into(),
             "log.format" => "json".into(),
             "log.level" => "info,o365_relay::queue=debug".into(),
@@ -99,7 +100,8 @@ fn every_key_has_an_effect() {
             _ => "77".to_owned(),
         };
         let mut sources = base.sources.clone();
-        let short = matches!(spec.name, "shutdown_grace" | "idle_close" | "token_timeout");
+        let short =
+            matches!(spec.name, "shutdown_grace" | "idle_close" | "token_timeout" | "direct_wait");
         let value = if short { "77s".into() } else { value };
         sources.set.push(format!("{}={value}", spec.path()));
         let (config, settings) = load_or(&sources, Path::new("/nonexistent"))
