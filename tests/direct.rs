@@ -292,6 +292,25 @@ async fn what_is_no_messages_fault_is_451_with_the_reason_and_never_a_bounce() {
 }
 
 #[tokio::test]
+async fn in_a_long_pause_of_everything_mail_is_refused_before_it_is_sent() {
+    let mut place = place(&["queue.direct_wait=1s"]).await;
+    let relay = relay(&place).await;
+    fault(&place, "greeting-421*1");
+    assert!(send(&relay, MAILBOX, TO, "met").await.starts_with("451-4.3.2 421 4.3.2"));
+    let mut client = relay.client().await;
+    let reply = client.say(&format!("MAIL FROM:<{MAILBOX}>")).await;
+    assert!(reply.starts_with("451-4.4.0 relay is paused for "), "{reply}");
+    let readiness = get(relay.http(), "/readyz").await;
+    assert!(readiness.0 == 200 && readiness.1.contains("nothing is relayed"), "{readiness:?}");
+    // Within a second of its end it is worth the wait.
+    pass(Duration::from_millis(4_500)).await;
+    let reply = transact(&mut client, MAILBOX, TO, &mail(MAILBOX, "next")).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(subjects(&place.arrivals(1).await), ["next"]);
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_wrong_secret_is_451_at_mail_and_mail_flows_when_it_is_right() {
     let mut place = place(&["queue.direct_wait=1s"]).await;
     let right = place.sandbox.config().client_secret.expose_secret().to_owned();
@@ -301,7 +320,7 @@ async fn a_wrong_secret_is_451_at_mail_and_mail_flows_when_it_is_right() {
         (relay.status().await["token"]["last_error"].is_object()).then_some(())
     })
     .await;
-    let reply = send(&relay, MAILBOX, TO, "early").await;
+    let reply = relay.client().await.say(&format!("MAIL FROM:<{MAILBOX}>")).await;
     assert!(reply.starts_with("451-4.7.0 no access token, nothing was sent: "), "{reply}");
     assert!(reply.contains("AADSTS7000215") && reply.contains("what to do: "), "{reply}");
     assert!(!reply.contains("wrong"), "{reply}");

@@ -336,3 +336,83 @@ impl Drop for Attempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::UnixMillis,
+        delivery::{self, NullSender},
+        mail::queue_id::QueueId,
+        queue::Pace,
+        smtp::{
+            envelope::{Envelope, MailParameters},
+            path::ReversePath,
+        },
+        store::Arrival,
+        tls,
+        token::AccessToken,
+    };
+
+    const START: UnixMillis = UnixMillis(1_795_415_050_000);
+
+    /// A lane without a token, so that whoever comes to the front of the line waits there.
+    fn door() -> Door {
+        let smarthost = Smarthost::new(delivery::Config {
+            host: "localhost".into(),
+            port: 1,
+            ehlo_name: "relay.contoso.com".into(),
+            null_sender: NullSender::Mailbox,
+            max_messages_per_connection: 1,
+            idle_close: Duration::from_secs(1),
+            tls: tls::client_config(None).unwrap(),
+        });
+        let token = TokenHandle::fixed(AccessToken::new("t".into(), START, START));
+        let account = Arc::new(Account::new(token, smarthost, Clock::at(START)));
+        let config = LaneConfig {
+            mailbox: "relay@contoso.com".into(),
+            max_connections: 1,
+            pace: Pace::Unlimited,
+            recipients_per_day: None,
+        };
+        Door::new(account, config)
+    }
+
+    fn entry() -> Entry {
+        let envelope = Envelope {
+            reverse_path: ReversePath::Null,
+            parameters: MailParameters::default(),
+            recipients: Vec::new(),
+        };
+        let arrival = Arrival {
+            envelope,
+            time: START,
+            client: String::new(),
+            hello: String::new(),
+            message_id: String::new(),
+        };
+        Entry::passing(QueueId::new(START.0, 0), 0, arrival)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_at_the_front_keeps_the_others_behind() {
+        let (door, entry) = (door(), entry());
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_secs(60);
+        let first = door.wait(&entry, deadline);
+        tokio::pin!(first);
+        tokio::select! {
+            biased;
+            _ = &mut first => panic!("there is no token"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(door.line.try_lock().is_err());
+        assert_eq!(door.lane.waiting.load(Ordering::Relaxed), 1);
+        let sooner = begun + Duration::from_secs(10);
+        let reply = door.wait(&entry, sooner).await.err().expect("no turn");
+        assert!(reply.to_string().starts_with("451 4.7.0 no access token"), "{reply}");
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        assert!(first.await.is_err() && begun.elapsed().as_secs() == 60);
+        assert_eq!(door.lane.waiting.load(Ordering::Relaxed), 0);
+    }
+}
