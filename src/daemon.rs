@@ -107,7 +107,7 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"),
             listening = ?watched.listening,
             http = http_address.map(tracing::field::display),
-            ?mode,
+            mode = mode.as_str(),
             queue = watched.store.as_ref().map(|_| tracing::field::display(config.store.directory.display())),
             "relay started"
         );

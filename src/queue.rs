@@ -52,6 +52,17 @@ pub enum Mode {
     Direct,
 }
 
+impl Mode {
+    /// As the configuration has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Direct => "direct",
+        }
+    }
+}
+
 /// What the queue needs to know; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {
