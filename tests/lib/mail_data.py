@@ -10,6 +10,8 @@ ADDED_WHEN_MISSING = (b"message-id", b"date", b"from")
 REMOVED = (b"bcc",)
 
 QUEUE_ID = re.compile(rb"\sid\s+<?([^\s;>]+)")
+PROTOCOL = re.compile(rb"\swith\s+(\w+)")
+BOUNDARY = re.compile(rb'(?is)\bboundary="?([^";\s]+)')
 
 
 def split_header(mail_data):
@@ -44,10 +46,19 @@ def field_value(fields, name):
 
 def queue_id(mail_data):
     """The queue id in the topmost Received field, or None."""
+    return found_in_trace(mail_data, QUEUE_ID)
+
+
+def protocol(mail_data):
+    """The protocol in the topmost Received field, such as ESMTPSA, or None."""
+    return found_in_trace(mail_data, PROTOCOL)
+
+
+def found_in_trace(mail_data, pattern):
     fields, _ = split_header(mail_data)
     if not fields or field_name(fields[0]) != b"received":
         return None
-    found = QUEUE_ID.search(fields[0])
+    found = pattern.search(fields[0])
     return found.group(1).decode() if found else None
 
 
@@ -59,13 +70,33 @@ def without_trace(mail_data):
     return b"".join(fields[1:]) + rest
 
 
-def differences(sent, arrived):
-    """What differs beyond the allowed edits, as sentences; empty when nothing does."""
+def differences(sent, arrived, fresh=(), given=b""):
+    """What differs beyond the allowed edits, as sentences; empty when nothing does.
+
+    `fresh` are the fields that the client made anew when it sent the message again: they have to be there, in the
+    same places, with any value, unless they are among those it was `given`. The boundary of a multipart is taken as
+    fresh where "Content-Type" is.
+    """
     if queue_id(arrived) is None:
         return ["no Received field with a queue id on top"]
-    sent_fields, sent_rest = split_header(sent)
-    arrived_fields, arrived_rest = split_header(without_trace(arrived))
+    sent_fields, sent_rest = comparable(sent, fresh, given)
+    arrived_fields, arrived_rest = comparable(without_trace(arrived), fresh, given)
     return header_differences(sent_fields, arrived_fields) + rest_differences(sent_rest, arrived_rest)
+
+
+def comparable(mail_data, fresh, given):
+    """The header fields and the rest, without what is fresh."""
+    names = {name.lower().encode() for name in fresh}
+    if b"content-type" in names:
+        names.remove(b"content-type")
+        if found := BOUNDARY.search(b"".join(split_header(mail_data)[0])):
+            mail_data = mail_data.replace(found.group(1), b"(boundary)")
+    known = set(split_header(given)[0])
+    fields, rest = split_header(mail_data)
+    for at, field in enumerate(fields):
+        if field_name(field) in names and field not in known:
+            fields[at] = field_name(field) + b": (fresh)"
+    return fields, rest
 
 
 def header_differences(sent, arrived):

@@ -17,13 +17,17 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def need(commands):
-    """Installs the packages whose command is missing; `commands` maps command to Debian package."""
-    missing = sorted({package for command, package in commands.items() if not shutil.which(command)})
+    """Installs the packages whose command or file is missing; `commands` maps a command, or a path, to its package."""
+    missing = sorted({package for command, package in commands.items() if not present(command)})
     if missing:
         install(missing)
-    still = [command for command in commands if not shutil.which(command)]
+    still = [command for command in commands if not present(command)]
     if still:
         raise Fault(f"still not there after installing {', '.join(missing)}: {', '.join(still)}")
+
+
+def present(command):
+    return Path(command).exists() if command.startswith("/") else shutil.which(command) is not None
 
 
 def install(packages):
@@ -42,6 +46,43 @@ def install(packages):
             quietly(command)
 
 
+def unpack(root, packages):
+    """Unpacks Debian packages and all that they depend on below `root`, unless that was done before.
+
+    Nothing is installed and no script of a package runs. What this machine has installed plays no part.
+    """
+    done = root / ".unpacked"
+    if done.exists() and done.read_text() == " ".join(packages):
+        return
+    print(f"unpacking {', '.join(packages)} below {root}")
+    shutil.rmtree(root, ignore_errors=True)
+    archives = root / "archives"
+    (archives / "partial").mkdir(parents=True)
+    status = root / "status"
+    status.touch()
+    command = ["apt-get", "install", "-y", "--no-install-recommends", "--download-only"]
+    command += ["-o", f"Dir::State::status={status}", "-o", f"Dir::Cache::archives={archives}"]
+    command += ["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Debug::NoLocking=1", *packages]
+    if subprocess.run(command, env=apt_environment(), capture_output=True).returncode != 0:
+        quietly(["apt-get", "update"])
+        quietly(command)
+    for directory in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / directory).mkdir(parents=True, exist_ok=True)
+        (root / directory).symlink_to(f"usr/{directory}")
+    for archive in sorted(archives.glob("*.deb")):
+        unpack_one(archive, root)
+    shutil.rmtree(archives)
+    done.write_text(" ".join(packages))
+
+
+def unpack_one(archive, root):
+    """As `dpkg -x`, but a directory of the archive does not replace a link to one: /lib stays a link to usr/lib."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as contents:
+        quietly(["tar", "--extract", "--keep-directory-symlink", "--directory", str(root)], stdin=contents.stdout)
+    if contents.returncode != 0:
+        raise Fault(f"dpkg-deb could not read {archive}")
+
+
 def works(command):
     """Whether a command can be run and ends with 0."""
     return subprocess.run(command, capture_output=True).returncode == 0
@@ -53,8 +94,9 @@ def apt_environment():
 
 def quietly(command, stdin=None):
     """Runs a command; its output is shown only if it fails."""
+    given = {"input": stdin} if isinstance(stdin, str) else {"stdin": stdin or subprocess.DEVNULL}
     done = subprocess.run(
-        command, env=apt_environment(), input=stdin, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, env=apt_environment(), **given, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if done.returncode != 0:
         raise Fault(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-3000:]}")

@@ -24,12 +24,16 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from connection import connect
+
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTANCE = ROOT / "target" / "acceptance"
 LOOPBACK = "127.0.0.1"
 
 # In every message the scripts send. tests/secrets/run looks for it in the logs.
 CANARY = "MAILDATA-CANARY-7f3a"
+# What clients log in with; looked for as well.
+CLIENT_PASSWORD = "Toner-Canary-9d41"
 
 REVERSE_PATH = "a@sandbox.example"
 FORWARD_PATH = "b@example.net"
@@ -220,7 +224,7 @@ class Relay(Process):
 
     `wrapper` is put before the command and must end in an exec of it, so that the child stays the relay.
     A second Relay on the same `queue` and `log_name` continues where the first one ended. `queue` may be an absolute
-    path; `settings` are keys for `--set`, such as "queue.min_free_bytes=0".
+    path; `settings` are keys for `--set`, such as "queue.min_free_bytes=0". With `tls` its first octets are TLS.
     """
 
     def __init__(
@@ -235,8 +239,10 @@ class Relay(Process):
         log_format="json",
         log_level="trace",
         upstream_is_up=True,
+        tls=False,
         settings=(),
     ):
+        self.tls = tls
         self.smtp_port, self.http_port = free_ports(2)
         config = workplace.directory / f"{log_name}.toml"
         queue_directory = workplace.make(queue)
@@ -263,7 +269,7 @@ class Relay(Process):
 
     def greets(self):
         try:
-            with socket.create_connection((LOOPBACK, self.smtp_port), timeout=5) as connection:
+            with connect(self.smtp_port, 5, tls=self.tls) as connection:
                 greeting = connection.makefile("rb").readline()
                 connection.sendall(b"QUIT\r\n")
                 connection.recv(512)

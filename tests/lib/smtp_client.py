@@ -1,8 +1,7 @@
 """A plain SMTP client over one socket, for tests which must know exactly what they send and what they have read."""
 
-import socket
-
-from relay import FORWARD_PATH, LOOPBACK, REVERSE_PATH, Fault
+from connection import connect
+from relay import FORWARD_PATH, REVERSE_PATH, Fault
 
 SECONDS = 120
 
@@ -10,9 +9,8 @@ SECONDS = 120
 class SmtpClient:
     """One session; a context manager. Commands go out as given, replies come back as (code, lines)."""
 
-    def __init__(self, port):
-        self.socket = socket.create_connection((LOOPBACK, port), timeout=SECONDS)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port, *, tls=False):
+        self.socket = connect(port, SECONDS, tls=tls)
         self.replies = self.socket.makefile("rb")
         self.expect(220)
         self.send(b"EHLO client.example\r\n")
