@@ -114,6 +114,6 @@ BODIES = {
 }
 
 
-def message(client, body):
+def message(client, body, mode):
     parts = {name: part() if callable(part) else part for name, part in BODIES[body].items()}
-    return Message(body=body, identifier=f"{client}-{body}", **parts)
+    return Message(body=body, identifier=f"{client}-{body}-{mode}", **parts)
