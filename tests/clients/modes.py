@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import packages
+from bodies import BODIES
 from drivers.driver import Peer
 from relay import CLIENT_PASSWORD, LOOPBACK, Fault
 
@@ -20,6 +21,7 @@ class Mode:
     name: str
     tls: str = "none"
     auth: str = "none"
+    bodies: tuple = ("plain",)
 
     @property
     def is_plain(self):
@@ -39,12 +41,12 @@ class Mode:
 
 
 MODES = [
-    Mode("plain"),
+    Mode("plain", bodies=tuple(BODIES)),
     Mode("auth", auth="users"),
     Mode("any-auth", auth="any"),
-    Mode("starttls", tls="starttls"),
+    Mode("starttls", tls="starttls", bodies=("plain", "10-MB")),
     Mode("starttls+auth", tls="starttls", auth="users"),
-    Mode("tls", tls="implicit"),
+    Mode("tls", tls="implicit", bodies=("plain", "10-MB")),
     Mode("tls+auth", tls="implicit", auth="users"),
 ]
 

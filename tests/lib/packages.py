@@ -7,6 +7,7 @@ policy-rc.d while apt runs, and Postfix, of which only smtp-source is used, is i
 import os
 import shutil
 import subprocess
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -114,6 +115,22 @@ def services_refused():
         yield
     finally:
         POLICY.unlink()
+
+
+def need_wheel(requirement):
+    """Unpacks the wheel of name==version below target/acceptance/tools and returns the directory."""
+    directory = TOOLS / requirement.replace("==", "-")
+    if not (directory / ".unpacked").exists():
+        print(f"fetching {requirement} (pip)")
+        need({"pip3": "python3-pip"})
+        shutil.rmtree(directory, ignore_errors=True)
+        quietly(["pip3", "download", "--no-deps", "--only-binary=:all:", "--dest", str(directory), requirement])
+        for wheel in directory.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(directory)
+            wheel.unlink()
+        (directory / ".unpacked").touch()
+    return directory
 
 
 def need_npm(package):

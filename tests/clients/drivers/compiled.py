@@ -1,11 +1,16 @@
 """Go, Java and .NET: a small program for each, compiled when the script starts."""
 
+import json
+import shutil
+
 import packages
 from relay import REVERSE_PATH, Fault
 
 from .driver import PROGRAMS, Call, Driver, attachment_file, peer_environment, program, raw_file
 
 BUILT = packages.TOOLS / "built"
+DOTNET_WHEEL = "dotnetcore2==3.1.23"
+DOTNET_APP = BUILT / "dotnet-core"
 JARS = ("/usr/share/java/jakarta-mail.jar", "/usr/share/java/jakarta-activation.jar")
 CLASS_PATH = ":".join([*JARS, str(BUILT)])
 
@@ -37,12 +42,34 @@ def build_dotnet():
     build("SystemNetMail.cs", "SystemNetMail.exe", command)
 
 
-def system_net_mail(message, peer, directory):
+def build_dotnet_core():
+    """Microsoft's runtime, which a Python package brings along, runs what Mono's compiler has made."""
+    build_dotnet()
+    dotnet = packages.need_wheel(DOTNET_WHEEL) / "dotnetcore2" / "bin" / "dotnet"
+    dotnet.chmod(0o755)
+    DOTNET_APP.mkdir(exist_ok=True)
+    shutil.copy(BUILT / "SystemNetMail.exe", DOTNET_APP / "SystemNetMail.dll")
+    framework = {"name": "Microsoft.NETCore.App", "version": "3.1.0"}
+    settings = {"runtimeOptions": {"framework": framework}}
+    (DOTNET_APP / "SystemNetMail.runtimeconfig.json").write_text(json.dumps(settings))
+
+
+def dotnet_core(message, peer, directory):
+    dotnet = packages.need_wheel(DOTNET_WHEEL) / "dotnetcore2" / "bin" / "dotnet"
+    call = system_net_mail([str(dotnet), "exec", str(DOTNET_APP / "SystemNetMail.dll")], message, peer, directory)
+    call.environment["DOTNET_SYSTEM_GLOBALIZATION_INVARIANT"] = "1"
+    return call
+
+
+def mono(message, peer, directory):
+    return system_net_mail(["mono", str(BUILT / "SystemNetMail.exe")], message, peer, directory)
+
+
+def system_net_mail(command, message, peer, directory):
     environment = peer_environment(message, peer)
     if message.attachment:
         environment["SMTP_ATTACHMENT"] = attachment_file(message, directory)
-    command = ["mono", str(BUILT / "SystemNetMail.exe"), raw_file(message, directory), REVERSE_PATH]
-    return Call([*command, *message.forward_paths], environment=environment)
+    return Call([*command, raw_file(message, directory), REVERSE_PATH, *message.forward_paths], environment=environment)
 
 
 # A short-lived program: no time for the second compiler.
@@ -68,9 +95,18 @@ DRIVERS = [
         prepare=build_java,
     ),
     Driver(
-        ".NET System.Net.Mail",
-        "Windows applications (as Mono has it)",
-        system_net_mail,
+        ".NET SmtpClient",
+        "Windows applications and services, PowerShell's Send-MailMessage",
+        dotnet_core,
+        {"mcs": "mono-mcs"},
+        prepare=build_dotnet_core,
+        cannot={"starttls": "this runtime wants OpenSSL 1.1", "implicit": "it knows STARTTLS only"},
+        fresh=("Date", "Content-Type"),
+    ),
+    Driver(
+        "Mono SmtpClient",
+        ".NET applications on Linux",
+        mono,
         {"mcs": "mono-mcs", "mono": "mono-runtime"},
         prepare=build_dotnet,
         cannot={"starttls": "Mono's offers TLS 1.0 at most", "implicit": "it knows STARTTLS only"},

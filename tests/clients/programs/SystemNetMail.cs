@@ -10,6 +10,7 @@ static class SystemNetMail
 {
     static int Main(string[] words)
     {
+        ServicePointManager.ServerCertificateValidationCallback = (sender, certificate, chain, errors) => true;
         string[] halves = (File.ReadAllText(words[0], Encoding.UTF8) + "\r\n\r\n")
             .Split(new[] { "\r\n\r\n" }, 2, StringSplitOptions.None);
         var message = new MailMessage { From = new MailAddress(words[1]) };
@@ -40,6 +41,7 @@ static class SystemNetMail
         int port = int.Parse(Environment.GetEnvironmentVariable("SMTP_PORT"));
         using (var client = new SmtpClient(Environment.GetEnvironmentVariable("SMTP_HOST"), port))
         {
+            client.EnableSsl = Environment.GetEnvironmentVariable("SMTP_TLS") == "starttls";
             if (user != "")
             {
                 client.Credentials = new NetworkCredential(user, Environment.GetEnvironmentVariable("SMTP_PASSWORD"));
