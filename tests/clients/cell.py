@@ -101,8 +101,11 @@ class Cell:
                 return
 
     def protocol_differences(self, arrived):
-        """Whether the relay's Received field says that TLS and a login were used (RFC 3848)."""
-        if self.mode.is_plain:
+        """Whether the relay's Received field says that TLS and a login were used (RFC 3848).
+
+        Loose clients send no EHLO, so that there is no ESMTP to speak of.
+        """
+        if self.mode.is_plain or self.driver.loose:
             return
         letters = ("S" if self.mode.tls != "none" else "") + ("A" if self.mode.auth != "none" else "")
         said = mail_data.protocol(arrived)
