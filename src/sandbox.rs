@@ -7,34 +7,32 @@
 mod access_token;
 mod address;
 mod arrivals;
+mod assertion;
 mod certificates;
 mod command;
 mod config;
 mod control;
+mod credentials;
 mod entra;
 mod event;
 mod faults;
 mod header;
+mod identity;
 mod login;
 mod mail_data;
 mod random;
+mod relay_config;
+mod rsa_key;
 mod session;
 mod submission;
 mod tenant;
 mod verdict;
 mod wire;
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls_pki_types::CertificateDer;
-use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::broadcast,
@@ -43,8 +41,11 @@ use tokio::{
 pub use self::{
     arrivals::{Arrival, ForwardPath},
     config::{Config, SendAs},
+    credentials::{ClientCertificate, FederatedClaims},
     event::Event,
     faults::{Fault, FaultError, FaultKind, FaultState, fault_kinds},
+    identity::IdentityHost,
+    relay_config::RelayCredential,
 };
 use self::{certificates::Certificates, tenant::Tenant};
 use crate::{clock::Clock, drain::Drain};
@@ -99,6 +100,8 @@ pub struct Sandbox {
     login_address: SocketAddr,
     smtp_address: SocketAddr,
     control_address: Option<SocketAddr>,
+    /// The host that is played, where, and its `IDENTITY_HEADER`.
+    identity: Option<(IdentityHost, SocketAddr, String)>,
     drain: Drain,
 }
 
@@ -117,7 +120,15 @@ impl Sandbox {
             None => None,
         };
         let save_to = config.save_to.clone().unwrap_or_default();
-        let tenant = Tenant::new(config, clock)
+        let identity = match config.identity.clone() {
+            Some((host, address)) => {
+                let (listener, address) = listen("identity endpoint", address).await?;
+                Some((listener, (host, address, random::unguessable::<24>())))
+            }
+            None => None,
+        };
+        let login_url = login_url(login_address);
+        let tenant = Tenant::new(config, login_url, clock)
             .map_err(|source| SandboxError::SaveTo { path: save_to, source })?;
         let tenant = Arc::new(tenant);
         let drain = Drain::new();
@@ -127,7 +138,22 @@ impl Sandbox {
             drain.spawn(control::serve(listener, Arc::clone(&tenant), drain.clone()));
             address
         });
-        Ok(Self { tenant, ca, ca_pem, login_address, smtp_address, control_address, drain })
+        let identity = identity.map(|(listener, identity)| {
+            let (host, _, header) = identity.clone();
+            let tenant = Arc::clone(&tenant);
+            drain.spawn(identity::serve(listener, host, header, tenant, drain.clone()));
+            identity
+        });
+        Ok(Self {
+            tenant,
+            ca,
+            ca_pem,
+            login_address,
+            smtp_address,
+            control_address,
+            identity,
+            drain,
+        })
     }
 
     /// The certificate authority as PEM, for a `ca_file`.
@@ -145,7 +171,7 @@ impl Sandbox {
     /// What stands in for `https://login.microsoftonline.com`.
     #[must_use]
     pub fn login_url(&self) -> String {
-        format!("https://localhost:{}", self.login_address.port())
+        login_url(self.login_address)
     }
 
     /// Where the submission service listens; its certificate is for `localhost`.
@@ -200,26 +226,44 @@ impl Sandbox {
         self.tenant.faults.states()
     }
 
-    /// The `[office365]` section that points a relay here, secret included. `ca_file` is where
-    /// the caller has put [`Sandbox::ca_pem`].
+    /// From now on these client secrets are right, and no others.
+    pub fn set_client_secrets(&self, secrets: impl IntoIterator<Item = SecretString>) {
+        self.tenant.credentials.set_secrets(secrets.into_iter().collect());
+    }
+
+    /// Uploads a certificate to the app registration.
+    pub fn register(&self, certificate: &ClientCertificate) {
+        self.tenant.credentials.register(certificate);
+    }
+
+    /// Deletes a certificate from the app registration.
+    pub fn unregister(&self, certificate: &ClientCertificate) {
+        self.tenant.credentials.unregister(certificate);
+    }
+
+    /// A token of the issuer that the app registration trusts, as a platform would put it into
+    /// a file. Only [`FederatedClaims::default`] is accepted.
+    ///
+    /// # Errors
+    /// [`SandboxError`] if no key can be made here.
+    pub fn federated_token(&self, claims: &FederatedClaims) -> Result<String, SandboxError> {
+        self.tenant.credentials.federated_token(claims, self.tenant.now())
+    }
+
+    /// The variables that a program finds on the host which [`Config::identity`] names.
     #[must_use]
-    pub fn relay_config(&self, ca_file: &Path) -> String {
-        let config = self.config();
-        let text = |value: &str| toml::Value::String(value.to_owned());
-        let mailbox = config.mailboxes.first().map_or("", String::as_str);
-        let keys = [
-            ("tenant_id", text(&config.tenant_id)),
-            ("client_id", text(&config.client_id)),
-            ("client_secret", text(config.client_secret.expose_secret())),
-            ("mailbox", text(mailbox)),
-            ("login_url", text(&self.login_url())),
-            ("scope", text("https://outlook.office365.com/.default")),
-            ("smtp_host", text("localhost")),
-            ("smtp_port", toml::Value::Integer(self.smtp_address.port().into())),
-            ("ca_file", text(&ca_file.to_string_lossy())),
-        ];
-        let lines = keys.map(|(key, value)| format!("{key} = {value}\n"));
-        format!("[office365]\n{}", lines.concat())
+    pub fn identity_environment(&self) -> Vec<(&'static str, String)> {
+        let Some((host, address, header)) = &self.identity else { return Vec::new() };
+        let endpoint = format!("http://{address}{}", host.path());
+        match host {
+            IdentityHost::Imds => {
+                vec![("AZURE_POD_IDENTITY_AUTHORITY_HOST", format!("http://{address}"))]
+            }
+            IdentityHost::AppService => {
+                vec![("IDENTITY_ENDPOINT", endpoint), ("IDENTITY_HEADER", header.clone())]
+            }
+            IdentityHost::Arc { .. } => vec![("IDENTITY_ENDPOINT", endpoint)],
+        }
     }
 
     /// Stops both services and closes their connections.
@@ -234,6 +278,10 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.drain.signal();
     }
+}
+
+fn login_url(address: SocketAddr) -> String {
+    format!("https://localhost:{}", address.port())
 }
 
 async fn listen(

@@ -37,7 +37,10 @@ async fn each_mistake_in_a_token_request_has_its_own_answer() {
     let other = "00000000-1111-4222-8333-444444444444";
     let get = TokenRequest { method: "GET", ..right() };
     let json = TokenRequest { content_type: "application/json", ..right() };
-    let assertion = right().without("client_secret").with("client_assertion", "a.b.c");
+    let typeless = || right().without("client_secret").with("client_assertion", "a.b.c");
+    let jwt = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let assertion = typeless().with("client_assertion_type", jwt);
+    let saml = typeless().with("client_assertion_type", "saml2-bearer");
     let large = right().with("padding", &"x".repeat(22_000));
     let cases = [
         (right().at(other), 400, "invalid_request", 90_002),
@@ -50,7 +53,9 @@ async fn each_mistake_in_a_token_request_has_its_own_answer() {
         (right().with("client_secret", "wrong"), 401, "invalid_client", 7_000_215),
         (right().without("client_secret"), 401, "invalid_client", 7_000_218),
         (right().with("client_secret", ""), 401, "invalid_client", 7_000_218),
-        (assertion, 401, "invalid_client", 700_027),
+        (assertion, 401, "invalid_client", 50_027),
+        (typeless(), 400, "invalid_request", 900_144),
+        (saml, 400, "invalid_request", 9_002_313),
         (right().with("scope", "SMTP.Send"), 400, "invalid_scope", 70_011),
         (
             right().with("scope", "https://outlook.office.com/SMTP.Send"),

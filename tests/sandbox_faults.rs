@@ -6,7 +6,9 @@ mod sandbox_client;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use o365_relay::sandbox::{Config, Event, Fault, FaultKind, Sandbox, fault_kinds};
+use o365_relay::sandbox::{
+    Config, Event, Fault, FaultKind, FederatedClaims, IdentityHost, Sandbox, fault_kinds,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -140,9 +142,69 @@ async fn each_fault_strikes_once_is_told_and_heals() {
         assert!(healed.starts_with("250 2.0.0 OK "), "{text} does not heal: {healed}");
         assert_eq!(sandbox.arrivals(), arrivals + 1, "{text}");
     }
-    let tested: BTreeSet<_> = SEEN.iter().map(|(text, ..)| fault(text).name()).collect();
+    let texts = SEEN.iter().map(|(text, ..)| text);
+    let texts =
+        texts.chain(SEEN_WITH_A_TOKEN_FILE).chain(SEEN_BY_A_HOST.iter().map(|(text, _)| text));
+    let tested: BTreeSet<_> =
+        texts.map(|text| fault(text.split(' ').next().unwrap()).name()).collect();
     let known: BTreeSet<_> = fault_kinds().iter().map(FaultKind::name).collect();
     assert_eq!(tested, known);
+}
+
+/// What a client sees that proves itself by a federated token.
+const SEEN_WITH_A_TOKEN_FILE: &[&str] = &[
+    "bad-assertion 401 700211",
+    "bad-assertion=audience 401 700212",
+    "bad-assertion=clock 401 700024",
+    "bad-assertion=subject 401 700213",
+];
+
+#[tokio::test]
+async fn a_client_with_an_assertion_meets_the_faults_of_assertions_only() {
+    let sandbox = with_faults(&["bad-secret"]).await;
+    let assertion = sandbox.federated_token(&FederatedClaims::default()).unwrap();
+    let attempt = async || {
+        let request = TokenRequest::new(sandbox.config())
+            .without("client_secret")
+            .with("client_assertion_type", ASSERTION_TYPE)
+            .with("client_assertion", &assertion);
+        let (status, answer) = request.send(&sandbox).await;
+        format!("{status} {}", answer["error_codes"][0])
+    };
+    for text in SEEN_WITH_A_TOKEN_FILE {
+        let (text, seen) = text.split_once(' ').unwrap();
+        sandbox.set_fault(fault(&format!("{text}*1")));
+        assert_eq!(attempt().await, seen, "{text}");
+        assert_eq!(attempt().await, "200 null", "{text} does not heal");
+    }
+    sandbox.clear_fault("bad-secret");
+    sandbox.set_fault(fault("bad-assertion"));
+    assert_eq!(new_token(&sandbox).await.map(drop), Ok(()), "one with a secret does not");
+}
+
+/// What a program on a host sees.
+const SEEN_BY_A_HOST: &[(&str, &str)] = &[
+    ("identity-absent", ""),
+    ("identity-refuses", "HTTP/1.1 429 "),
+    ("identity-refuses=410", "HTTP/1.1 410 "),
+    ("identity-refuses=404", "HTTP/1.1 404 "),
+    ("identity-refuses=500", "HTTP/1.1 500 "),
+    ("identity-refuses=no-identity", "HTTP/1.1 400 "),
+];
+
+#[tokio::test]
+async fn a_host_meets_the_faults_of_managed_identities() {
+    let identity = Some((IdentityHost::Imds, "127.0.0.1:0".parse().unwrap()));
+    let sandbox = start(Config { identity, ..Config::default() }).await;
+    for (text, seen) in SEEN_BY_A_HOST {
+        sandbox.set_fault(fault(&format!("{text}*1")));
+        let path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=\
+                    https%3A%2F%2Foutlook.office365.com";
+        let answer = identity_request(&sandbox, path, "Metadata: true\r\n").await;
+        assert!(answer.starts_with(seen) && (answer.is_empty() == seen.is_empty()), "{answer}");
+        let healed = identity_request(&sandbox, path, "Metadata: true\r\n").await;
+        assert!(healed.starts_with("HTTP/1.1 200 "), "{text} does not heal: {healed}");
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,10 @@ fn describe(event: &Event) -> (&'static str, String) {
             "login",
             format!("access token issued to {client_id}, good for {} s", expires_in.as_secs()),
         ),
+        // The endpoints of managed identities have no numbers.
+        Event::TokenRefused { error, code: 0, description } => {
+            ("identity", format!("access token REFUSED: {error}: {description}"))
+        }
         Event::TokenRefused { error, code, description } => {
             ("login", format!("access token REFUSED: {error} {code}: {description}"))
         }

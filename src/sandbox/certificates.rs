@@ -60,6 +60,18 @@ pub(super) fn issue(now: UnixMillis) -> Result<Certificates, SandboxError> {
     })
 }
 
+/// A self-signed certificate of an application, as `openssl req -x509` makes them.
+pub(super) fn for_client(
+    key: &KeyPair,
+    now: UnixMillis,
+    days: i64,
+) -> Result<Vec<u8>, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = name("o365-relay sandbox application");
+    set_validity(&mut params, now, -1, days);
+    Ok(params.self_signed(key)?.der().to_vec())
+}
+
 /// What stands in a server certificate for `names`.
 fn server(names: &[&str], now: UnixMillis) -> Result<CertificateParams, rcgen::Error> {
     let mut params =

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{Fault, random};
+use super::{Fault, IdentityHost, random};
 
 /// What the fake tenant looks like.
 #[derive(Debug, Clone)]
@@ -20,6 +20,12 @@ pub struct Config {
     /// Where the control endpoint listens, with plain HTTP and for everybody who can reach it;
     /// `None` for not at all.
     pub control_address: Option<SocketAddr>,
+    /// Which host's endpoint for managed identities is played, and where it listens, with plain
+    /// HTTP; `None` for none.
+    pub identity: Option<(IdentityHost, SocketAddr)>,
+    /// The client id of the user-assigned identity of that host; `None` if the host has a
+    /// system-assigned one.
+    pub identity_client_id: Option<String>,
     /// Directory (tenant) id.
     pub tenant_id: String,
     /// The tenant's domain, which does as well as its id.
@@ -70,6 +76,8 @@ impl Default for Config {
             login_address: loopback,
             smtp_address: loopback,
             control_address: None,
+            identity: None,
+            identity_client_id: None,
             tenant_id: "5a4db0c5-0f5e-4b0e-9d36-7e1c2b8a9f10".into(),
             tenant_domain: "sandbox.example".into(),
             client_id: "c1e47a52-6d3b-4f89-8a2e-0b9d5f7c3e61".into(),

@@ -20,7 +20,7 @@ pub(super) struct TokenRefusal {
 }
 
 impl TokenRefusal {
-    fn new(error: &'static str, code: u32, text: impl Into<String>) -> Self {
+    pub(super) fn new(error: &'static str, code: u32, text: impl Into<String>) -> Self {
         // Entra answers a failed client authentication with 401, everything else with 400.
         let status = match error {
             "invalid_client" => StatusCode::UNAUTHORIZED,

@@ -19,7 +19,7 @@ pub enum Event {
     TokenRefused {
         /// The `error` member of the answer.
         error: String,
-        /// The AADSTS number.
+        /// The AADSTS number; 0 where a managed identity was refused.
         code: u32,
         /// What was wrong, as the client heard it.
         description: String,

@@ -265,7 +265,7 @@ fn basic_credentials(value: &[u8]) -> Option<(String, String)> {
 }
 
 /// Undoes percent-encoding; `None` if it is broken or hides something other than UTF-8.
-fn decode(text: &[u8], plus_is_space: bool) -> Option<String> {
+pub(super) fn decode(text: &[u8], plus_is_space: bool) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {

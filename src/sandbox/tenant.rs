@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::sync::broadcast;
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     access_token::{self, Resource, TokenFault, Tokens},
     address,
     arrivals::Arrivals,
+    credentials::{Credentials, Proved},
     entra::TokenRefusal,
     faults::{Faults, Stage, Strike},
     login::Form,
@@ -32,6 +33,9 @@ pub(super) struct Tenant {
     pub config: Config,
     pub arrivals: Arrivals,
     pub faults: Faults,
+    pub credentials: Credentials,
+    /// What stands in for `https://login.microsoftonline.com`.
+    login_url: String,
     clock: Clock,
     object_id: String,
     tokens: Tokens,
@@ -64,10 +68,12 @@ pub(super) enum LoginFault {
 
 impl Tenant {
     /// A tenant as `config` describes it.
-    pub fn new(config: Config, clock: Clock) -> io::Result<Self> {
+    pub fn new(config: Config, login_url: String, clock: Clock) -> io::Result<Self> {
         let arrivals = Arrivals::new(config.save_to.clone(), config.keep_mail_data)?;
         Ok(Self {
             faults: Faults::new(config.fault_seed, &config.faults),
+            credentials: Credentials::new(&config),
+            login_url,
             config,
             arrivals,
             clock,
@@ -118,23 +124,11 @@ impl Tenant {
             return Err(TokenRefusal::unknown_application(client_id, tenant));
         }
         let (audience, resource) = resource_of(scope, tenant)?;
-        self.check_credential(form)?;
-        if self.strike(Stage::Credential, &[]).is_some() {
-            return Err(TokenRefusal::wrong_secret(&self.config.client_id));
+        let proved = self.credentials.check(form, &self.config, &self.login_url, self.now())?;
+        if let Some(refusal) = self.credential_fault(proved) {
+            return Err(refusal);
         }
-        let lifetime = match self.strike(Stage::TokenIssue, &[]) {
-            Some(strike) => strike.time(),
-            None => self.config.token_lifetime,
-        };
-        let request = access_token::Request {
-            tenant_id: &self.config.tenant_id,
-            client_id: &self.config.client_id,
-            object_id: &self.object_id,
-            audience,
-            resource,
-            lifetime,
-        };
-        Ok(Granted { token: self.tokens.issue(&request, self.now()), lifetime })
+        Ok(self.issue(audience, resource, self.config.token_lifetime))
     }
 
     fn check_tenant(&self, tenant: &str) -> Result<(), TokenRefusal> {
@@ -152,13 +146,41 @@ impl Tenant {
         })
     }
 
-    fn check_credential(&self, form: &Form) -> Result<(), TokenRefusal> {
-        match (form.value("client_secret"), form.value("client_assertion")) {
-            (Some(secret), _) if secret == self.config.client_secret.expose_secret() => Ok(()),
-            (Some(_), _) => Err(TokenRefusal::wrong_secret(&self.config.client_id)),
-            (None, Some(_)) => Err(TokenRefusal::unknown_certificate()),
-            (None, None) => Err(TokenRefusal::no_credential()),
+    /// Issues a token for `resource`, which goes by the name `audience`.
+    pub fn issue(&self, audience: &str, resource: Resource, lifetime: Duration) -> Granted {
+        let lifetime = match self.strike(Stage::TokenIssue, &[]) {
+            Some(strike) => strike.time(),
+            None => lifetime,
+        };
+        let request = access_token::Request {
+            tenant_id: &self.config.tenant_id,
+            client_id: &self.config.client_id,
+            object_id: &self.object_id,
+            audience,
+            resource,
+            lifetime,
+        };
+        Granted { token: self.tokens.issue(&request, self.now()), lifetime }
+    }
+
+    /// The refusal of a fault that strikes a client which has proved itself.
+    fn credential_fault(&self, proved: Proved) -> Option<TokenRefusal> {
+        if proved == Proved::Secret {
+            self.strike(Stage::Credential, &[])?;
+            return Some(TokenRefusal::wrong_secret(&self.config.client_id));
         }
+        let strike = self.strike(Stage::Assertion, &[])?;
+        let federated = proved == Proved::Federated;
+        let seconds = self.now().0.div_euclid(1000);
+        Some(match strike.choice() {
+            0 if federated => TokenRefusal::no_federation("issuer", "https://other.example/"),
+            0 => TokenRefusal::unknown_certificate(),
+            1 if federated => TokenRefusal::no_federation("audience", "api://other"),
+            1 => TokenRefusal::assertion("`aud` is not this token endpoint"),
+            2 => TokenRefusal::outside_its_time(seconds + 7200, seconds - 60, seconds + 540),
+            _ if federated => TokenRefusal::no_federation("subject", "system:other"),
+            _ => TokenRefusal::assertion("`iss` and `sub` have to be the client id"),
+        })
     }
 
     /// Logs a connection in to the mailbox `user` with an access token.
@@ -265,12 +287,21 @@ const EVENT_CAPACITY: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     const SCOPE: &str = "https://outlook.office365.com/.default";
 
     fn tenant(config: Config) -> Arc<Tenant> {
-        Arc::new(Tenant::new(config, Clock::at(UnixMillis(1_795_415_050_000))).unwrap())
+        Arc::new(
+            Tenant::new(
+                config,
+                "https://login.test".into(),
+                Clock::at(UnixMillis(1_795_415_050_000)),
+            )
+            .unwrap(),
+        )
     }
 
     fn form(tenant: &Tenant, changes: &[(&str, &str)]) -> Form {

@@ -132,6 +132,23 @@ pub async fn token(sandbox: &Sandbox) -> String {
     answer["access_token"].as_str().expect("an access token").to_owned()
 }
 
+pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+// --- the endpoint for managed identities
+
+/// The answer to a GET with these header lines; empty if the connection was closed without one.
+pub async fn identity_request(sandbox: &Sandbox, path: &str, headers: &str) -> String {
+    let (_, url) = sandbox.identity_environment().remove(0);
+    let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n");
+    let mut answer = String::new();
+    if stream.write_all(request.as_bytes()).await.is_ok() {
+        let _ = stream.read_to_string(&mut answer).await; // a reset is a close as well
+    }
+    answer
+}
+
 // --- the submission service
 
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

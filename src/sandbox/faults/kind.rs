@@ -84,7 +84,13 @@ pub(in crate::sandbox) enum Stage {
     LoginHandshake,
     TokenRequest,
     Credential,
+    /// Once an assertion has been found to be right.
+    Assertion,
     TokenIssue,
+    /// A connection to the endpoint for managed identities.
+    IdentityConnection,
+    /// A request there that would be granted.
+    Identity,
     Greeting,
     Ehlo,
     StartTls,
@@ -107,7 +113,10 @@ impl Stage {
     fn label(self) -> &'static str {
         match self {
             Self::LoginHandshake => "login TLS",
-            Self::TokenRequest | Self::Credential | Self::TokenIssue => "token request",
+            Self::TokenRequest | Self::Credential | Self::Assertion | Self::TokenIssue => {
+                "token request"
+            }
+            Self::IdentityConnection | Self::Identity => "managed identity",
             Self::Greeting => "greeting",
             Self::Ehlo => "EHLO",
             Self::StartTls | Self::SmtpHandshake => "STARTTLS",
@@ -145,6 +154,8 @@ pub(in crate::sandbox) enum Action {
     Garbage,
     Hang,
     WrongSecret,
+    WrongAssertion,
+    RefuseIdentity,
     ShortToken,
     HideStartTls,
     /// The token that was shown is void from now on.

@@ -53,6 +53,31 @@ pub(super) const FAULTS: &[FaultKind] = &[
                   rotation that nobody told the client of",
     },
     FaultKind {
+        name: "bad-assertion",
+        stage: Stage::Assertion,
+        form: Form::Choice(&["unregistered", "audience", "clock", "subject"]),
+        action: Action::WrongAssertion,
+        meaning: "401 `invalid_client` although the assertion is right: AADSTS700027, 50013, \
+                  700024, 50013 for a certificate, 700211, 700212, 700024, 700213 for a federated \
+                  token",
+    },
+    FaultKind {
+        name: "identity-absent",
+        stage: Stage::IdentityConnection,
+        form: Form::Nothing,
+        action: Action::Drop,
+        meaning: "the endpoint for managed identities closes connections without a word, as \
+                  something else at its address might",
+    },
+    FaultKind {
+        name: "identity-refuses",
+        stage: Stage::Identity,
+        form: Form::Choice(&["429", "410", "404", "500", "no-identity"]),
+        action: Action::RefuseIdentity,
+        meaning: "the endpoint for managed identities gives no token: too many requests, being \
+                  updated, not there yet, in trouble, or 400 `Identity not found`",
+    },
+    FaultKind {
         name: "token-short",
         stage: Stage::TokenIssue,
         form: Form::Time(60),

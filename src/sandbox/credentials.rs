@@ -1,0 +1,248 @@
+//! What is registered for the one application: client secrets, certificates, a federated
+//! credential; and the word on whether a client has proved that it is the application.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ring::digest;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::{
+    Config, SandboxError,
+    assertion::{Assertion, Kind},
+    certificates,
+    entra::TokenRefusal,
+    login::Form,
+    random,
+    rsa_key::{RsaKey, pem},
+};
+use crate::clock::UnixMillis;
+
+/// A self-signed certificate for the application, with its key.
+pub struct ClientCertificate {
+    key: RsaKey,
+    der: Vec<u8>,
+}
+
+impl ClientCertificate {
+    /// A new one that ends after so many days; it counts once it is registered.
+    ///
+    /// # Errors
+    /// [`SandboxError`] if no key can be made here.
+    pub fn new(days: u16) -> Result<Self, SandboxError> {
+        let key = RsaKey::generate()?;
+        let now = crate::clock::Clock::system().now();
+        let der = certificates::for_client(&key.for_certificates()?, now, days.into())?;
+        Ok(Self { key, der })
+    }
+
+    /// The certificate as PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> String {
+        pem("CERTIFICATE", &self.der)
+    }
+
+    /// Its key as PEM, PKCS#8.
+    #[must_use]
+    pub fn private_key_pem(&self) -> String {
+        self.key.pkcs8_pem()
+    }
+
+    /// Its key as PEM, PKCS#1.
+    #[must_use]
+    pub fn private_key_pkcs1_pem(&self) -> String {
+        self.key.pkcs1_pem()
+    }
+
+    fn registered(&self) -> Registered {
+        let thumbprint = |algorithm| digest::digest(algorithm, &self.der).as_ref().to_vec();
+        Registered {
+            sha256: thumbprint(&digest::SHA256),
+            sha1: thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+            public_key: self.key.public_key().to_vec(),
+        }
+    }
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientCertificate(..)")
+    }
+}
+
+/// What an app registration keeps of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Registered {
+    pub sha256: Vec<u8>,
+    pub sha1: Vec<u8>,
+    /// PKCS#1 DER.
+    pub public_key: Vec<u8>,
+}
+
+/// The claims of a federated token; what a test changes makes it wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedClaims {
+    /// Who has issued it.
+    pub issuer: String,
+    /// For which workload.
+    pub subject: String,
+    /// For whom.
+    pub audience: String,
+    /// How long it is good.
+    pub lifetime: Duration,
+}
+
+impl Default for FederatedClaims {
+    /// Those that the sandbox's application trusts, for a day.
+    fn default() -> Self {
+        Self {
+            issuer: ISSUER.into(),
+            subject: SUBJECT.into(),
+            audience: AUDIENCE.into(),
+            lifetime: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Everything that is registered, and what has been used up.
+pub(super) struct Credentials {
+    secrets: Mutex<Vec<SecretString>>,
+    certificates: Mutex<Vec<Registered>>,
+    issuer: Mutex<Option<RsaKey>>,
+    /// Ids of assertions, with when they end anyway.
+    used: Mutex<HashMap<String, UnixMillis>>,
+}
+
+impl Credentials {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            secrets: Mutex::new(vec![config.client_secret.clone()]),
+            certificates: Mutex::default(),
+            issuer: Mutex::default(),
+            used: Mutex::default(),
+        }
+    }
+
+    /// From now on these secrets are right, and no others.
+    pub fn set_secrets(&self, secrets: Vec<SecretString>) {
+        *lock(&self.secrets) = secrets;
+    }
+
+    /// A certificate is uploaded.
+    pub fn register(&self, certificate: &ClientCertificate) {
+        lock(&self.certificates).push(certificate.registered());
+    }
+
+    /// A certificate is deleted.
+    pub fn unregister(&self, certificate: &ClientCertificate) {
+        let gone = certificate.registered();
+        lock(&self.certificates).retain(|registered| *registered != gone);
+    }
+
+    /// A token of the issuer that the application trusts.
+    pub fn federated_token(
+        &self,
+        claims: &FederatedClaims,
+        now: UnixMillis,
+    ) -> Result<String, SandboxError> {
+        let mut issuer = lock(&self.issuer);
+        let key = match issuer.as_ref() {
+            Some(key) => key,
+            None => issuer.insert(RsaKey::generate()?),
+        };
+        let seconds = now.0.div_euclid(1000);
+        let header = json!({ "alg": "RS256", "kid": "sandbox-1", "typ": "JWT" });
+        let claims = json!({
+            "aud": [claims.audience],
+            "iss": claims.issuer,
+            "sub": claims.subject,
+            "iat": seconds,
+            "nbf": seconds,
+            "exp": seconds.saturating_add_unsigned(claims.lifetime.as_secs()),
+            "jti": random::guid(),
+        });
+        Ok(Assertion::sign(&header, &claims, |message| key.sign(message)))
+    }
+
+    /// Whether the client has proved that it is the application, and by which kind of proof.
+    pub fn check(
+        &self,
+        form: &Form,
+        config: &Config,
+        login_url: &str,
+        now: UnixMillis,
+    ) -> Result<Proved, TokenRefusal> {
+        let (secret, assertion) = (form.value("client_secret"), form.value("client_assertion"));
+        if let Some(secret) = secret {
+            let right = lock(&self.secrets).iter().any(|known| known.expose_secret() == secret);
+            return match right {
+                true => Ok(Proved::Secret),
+                false => Err(TokenRefusal::wrong_secret(&config.client_id)),
+            };
+        }
+        let assertion = assertion.ok_or_else(TokenRefusal::no_credential)?;
+        match form.value("client_assertion_type") {
+            Some(ASSERTION_TYPE) => {}
+            Some(_) => return Err(TokenRefusal::malformed("client_assertion_type is not known")),
+            None => return Err(TokenRefusal::parameter_missing("client_assertion_type")),
+        }
+        let assertion = Assertion::read(assertion)?;
+        match assertion.kind(&config.client_id) {
+            Kind::Certificate => {
+                let registered = lock(&self.certificates);
+                let end = assertion.check_own(&registered, config, login_url, now)?;
+                self.use_up(&assertion, end, now)?;
+                Ok(Proved::Certificate)
+            }
+            Kind::Federated => {
+                let issuer = lock(&self.issuer);
+                let key = issuer.as_ref().map(RsaKey::public_key);
+                assertion.check_federated(key, &FederatedClaims::default(), now)?;
+                Ok(Proved::Federated)
+            }
+        }
+    }
+
+    /// RFC 7523 section 3, point 7: an assertion is good once.
+    fn use_up(
+        &self,
+        assertion: &Assertion,
+        end: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<(), TokenRefusal> {
+        let id = assertion.id()?;
+        let mut used = lock(&self.used);
+        used.retain(|_, end| *end > now);
+        match used.insert(id, end) {
+            None => Ok(()),
+            Some(_) => Err(TokenRefusal::assertion("the assertion (`jti`) was used before")),
+        }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}
+
+/// What a client has proved itself with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proved {
+    Secret,
+    Certificate,
+    Federated,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const ISSUER: &str = "https://issuer.sandbox.example/";
+const SUBJECT: &str = "system:serviceaccount:mail:o365-relay";
+const AUDIENCE: &str = "api://AzureADTokenExchange";
