@@ -7,6 +7,7 @@
 //! output or listing holds a secret.
 
 mod check;
+mod credential;
 mod fault;
 mod file;
 mod keys;

@@ -6,14 +6,21 @@
 
 mod access;
 mod answer;
+mod assertion;
+mod certificate;
 mod endpoint;
 mod error;
 mod events;
+mod expiry;
+mod file;
 mod handle;
 mod http;
+mod identity;
 mod refresher;
 mod schedule;
 mod secret;
+#[cfg(test)]
+pub(crate) mod test_pair;
 mod text;
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -22,10 +29,16 @@ use secrecy::SecretString;
 
 pub use self::{
     access::{AccessToken, LEAST_TIME_LEFT},
-    error::{Refusal, SecretFault, Stage, TokenError},
+    certificate::{Algorithm, CertificateFiles},
+    error::{FileFault, FileKind, Refusal, SecretFault, Stage, TokenError},
+    expiry::Expiry,
     handle::{FailedRefresh, TokenHandle, TokenState},
+    identity::{IdentityHost, ManagedIdentity},
 };
-use crate::{clock::Clock, drain::Drain};
+use crate::{
+    clock::{Clock, UnixMillis},
+    drain::Drain,
+};
 
 /// Starts the token task for one credential; it ends with the drain.
 #[must_use]
@@ -52,6 +65,11 @@ pub async fn fetch(config: Config, clock: Clock) -> Result<AccessToken, TokenErr
 trait Source: Send + Sync + 'static {
     /// Asks once. It ends by itself within the time limit of a request.
     fn fetch(&self) -> impl Future<Output = Result<Fetched, TokenError>> + Send;
+
+    /// When the credential ends, as far as that is known by now.
+    fn expiry(&self) -> Option<Expiry> {
+        None
+    }
 }
 
 /// What a source brought.
@@ -66,31 +84,68 @@ struct Fetched {
 /// What a token task needs to know; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The token endpoint, `{login_url}/{tenant}/oauth2/v2.0/token`.
+    /// The token endpoint, `{login_url}/{tenant}/oauth2/v2.0/token`. A managed identity does not
+    /// use it.
     pub token_url: String,
-    /// The tenant as configured: directory id or a verified domain.
+    /// The tenant as configured: directory id or a verified domain. It may be empty with a
+    /// managed identity, which knows its own.
     pub tenant_id: String,
-    /// The application (client) id.
+    /// The application (client) id. It may be empty with a managed identity.
     pub client_id: String,
     /// One resource and `/.default`.
     pub scope: String,
     /// How the application proves itself.
     pub credential: Credential,
+    /// When the client secret ends, where somebody has said so; a certificate tells itself.
+    pub client_secret_expires: Option<UnixMillis>,
     /// Longest time for one token request, from connect to the last octet.
     pub request_timeout: Duration,
     /// Trusted roots for the token endpoint.
     pub tls: Arc<rustls::ClientConfig>,
 }
 
-/// How the application proves itself to the token endpoint.
+/// How the application proves itself to the token endpoint. Files are read again for each
+/// request, so that a rotation needs no restart.
 #[derive(Debug, Clone)]
 pub enum Credential {
-    /// `client_secret` (RFC 6749 section 2.3.1).
-    ClientSecret(SecretSource),
+    /// `client_secret` (RFC 6749 section 2.3.1). More than one while a new secret takes over
+    /// from an old one: they are tried in this order, the one that worked last first.
+    ClientSecret(Vec<SecretSource>),
+    /// A JWT signed with the key of a certificate (RFC 7523 section 2.2).
+    Certificate(CertificateFiles),
+    /// A JWT of another issuer that Entra ID trusts, in a file that somebody else keeps fresh:
+    /// workload identity.
+    FederatedToken(PathBuf),
+    /// Whoever runs this host vouches for it: no token endpoint, no credential of ours.
+    ManagedIdentity(ManagedIdentity),
 }
 
-/// Where a secret comes from. Files are read again for each request, so that a rotation needs
-/// no restart.
+impl Credential {
+    /// Looks whether its files can be used as they are now; secrets are not looked into. Blocks.
+    ///
+    /// # Errors
+    /// [`TokenError::File`] with what is wrong.
+    pub fn examine(&self) -> Result<(), TokenError> {
+        match self {
+            Self::ClientSecret(_) | Self::ManagedIdentity(_) => Ok(()),
+            Self::Certificate(files) => files.examine().map(drop),
+            Self::FederatedToken(path) => endpoint::read_federated_token(path).map(drop),
+        }
+    }
+
+    /// Its kind in a few words, for people.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ClientSecret(_) => "client secret",
+            Self::Certificate(_) => "certificate",
+            Self::FederatedToken(_) => "federated token file",
+            Self::ManagedIdentity(_) => "managed identity",
+        }
+    }
+}
+
+/// Where a secret comes from.
 #[derive(Debug, Clone)]
 pub enum SecretSource {
     /// Given in the configuration or the environment.

@@ -1,28 +1,21 @@
 //! From values that hold to a checked configuration: each key on its own, then the keys
 //! against each other, then the parts.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-use secrecy::ExposeSecret;
+use std::sync::Arc;
 
 use super::{
-    Config,
+    Config, credential,
     fault::Faults,
     keys::{self, AnyKey, Default, daemon, listener as listener_keys, notices, office365},
-    kinds::{self, Mismatch},
+    kinds::Mismatch,
     layers::Settings,
-    text::is_guid,
 };
 use crate::{
     delivery, http, listener,
     office365::clouds::Cloud,
     queue::{self, DirectConfig, LaneConfig, Mode, OnUncertain, Pace},
     store, telemetry, tls,
-    token::{self, Credential, SecretSource},
+    token::{self, Credential},
 };
 
 /// Builds the configuration; `None` when there are faults, old or new.
@@ -39,7 +32,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> 
     }
     let mut warnings = Vec::new();
     reachable_listener(settings, faults);
-    secret(settings, faults, &mut warnings);
+    credential::check(settings, faults, &mut warnings);
     pace(settings, &mut warnings);
     mode(settings, faults, &mut warnings);
     wide_open(settings, &mut warnings);
@@ -61,8 +54,8 @@ fn missing(settings: &Settings, faults: &mut Faults) {
     for spec in keys::table().map(AnyKey::spec) {
         let required = matches!(spec.default, Default::Required { .. });
         let secret = spec.path() == office365::CLIENT_SECRET_FILE.spec.path();
-        let replaced = secret && settings.effective(&office365::CLIENT_SECRET.spec).is_some();
-        if !required || replaced || settings.effective(spec).is_some() {
+        let replaced = || credential::replaces(settings, spec);
+        if !required || settings.effective(spec).is_some() || replaced() {
             set |= required;
             continue;
         }
@@ -70,7 +63,9 @@ fn missing(settings: &Settings, faults: &mut Faults) {
         let mut variables = vec![spec.variable()];
         let mut or = String::new();
         if secret {
-            or = ", or `client_secret`,".into();
+            or = ", or `client_secret`, `certificate_file`, `federated_token_file` or \
+                  `managed_identity`,"
+                .into();
             variables.push(office365::CLIENT_SECRET.spec.variable());
             variables.extend(office365::CLIENT_SECRET.spec.fallback.map(str::to_owned));
         }
@@ -105,57 +100,6 @@ fn reachable_listener(settings: &Settings, faults: &mut Faults) {
         );
         faults.add(spec.path(), message, settings.given(spec));
     }
-}
-
-fn secret(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
-    const SECRET_ID: &str =
-        "this looks like the secret's id; paste the Value column, which is shown only once";
-
-    let (value, file) = (&office365::CLIENT_SECRET, &office365::CLIENT_SECRET_FILE);
-    let (value_origin, file_origin) = (settings.given(&value.spec), settings.given(&file.spec));
-    if let (Some(_), Some(file_origin)) = (value_origin, file_origin) {
-        let message =
-            format!("set together with `client_secret_file` ({file_origin}); keep one of them");
-        faults.add(value.spec.path(), message, value_origin);
-    }
-    let mut note = |spec: &keys::Spec, text: &str| {
-        let origin = settings.given(spec).unwrap_or_default();
-        warnings.push(format!("`{}`: {text} ({origin})", spec.path()));
-    };
-    if let Some(secret) = settings.get(value) {
-        if is_guid(secret.expose_secret().trim()) {
-            note(&value.spec, SECRET_ID);
-        }
-        if value_origin == Some("--set") {
-            note(&value.spec, "every user of this host can read it in the list of processes");
-        }
-    }
-    let Some(path) = settings.get(file) else { return };
-    match read_secret(&path) {
-        Ok(looks_like_id) if looks_like_id => note(&file.spec, SECRET_ID),
-        Ok(_) => {}
-        Err(message) => faults.add(file.spec.path(), message, file_origin),
-    }
-}
-
-/// Whether the secret in the file looks like an id, or why it cannot be used.
-fn read_secret(path: &Path) -> Result<bool, String> {
-    let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|error| {
-        let cure = match error.kind() {
-            io::ErrorKind::NotFound => "put the client secret's Value there, or name its file",
-            io::ErrorKind::PermissionDenied => {
-                "make the user of the service its owner, with mode 0600 \
-                 (`chown o365-relay`, `chmod 0600`)"
-            }
-            io::ErrorKind::InvalidData => "it must hold the secret as text and nothing else",
-            _ => "name a file that holds the client secret's Value",
-        };
-        format!("could not read {shown}: {error}; {cure}")
-    })?;
-    let secret = kinds::secret_text(&text)
-        .map_err(|Mismatch(message)| format!("{shown} holds no secret: {message}"))?;
-    Ok(is_guid(secret.expose_secret().trim()))
 }
 
 fn pace(settings: &Settings, warnings: &mut Vec<String>) {
@@ -297,19 +241,21 @@ fn build_store(settings: &Settings) -> Option<store::Config> {
 }
 
 fn build_token(settings: &Settings, tls: &Arc<rustls::ClientConfig>) -> Option<token::Config> {
-    let file: Option<PathBuf> = settings.get(&office365::CLIENT_SECRET_FILE);
-    let secret = match file {
-        Some(path) => SecretSource::File(path),
-        None => SecretSource::Value(settings.get(&office365::CLIENT_SECRET)?),
+    let credential = credential::build(settings)?;
+    // A managed identity knows its own tenant and application.
+    let or_none = |id: Option<String>| match credential {
+        Credential::ManagedIdentity(_) => Some(id.unwrap_or_default()),
+        _ => id,
     };
-    let tenant_id = settings.get(&office365::TENANT_ID)?;
+    let tenant_id = or_none(settings.get(&office365::TENANT_ID))?;
     let login_url = settings.get(&office365::LOGIN_URL)?;
     Some(token::Config {
         token_url: format!("{login_url}/{tenant_id}/oauth2/v2.0/token"),
         tenant_id,
-        client_id: settings.get(&office365::CLIENT_ID)?,
+        client_id: or_none(settings.get(&office365::CLIENT_ID))?,
         scope: settings.get(&office365::SCOPE)?,
-        credential: Credential::ClientSecret(secret),
+        credential,
+        client_secret_expires: settings.get(&office365::CLIENT_SECRET_EXPIRES),
         request_timeout: settings.get(&office365::TOKEN_TIMEOUT)?,
         tls: Arc::clone(tls),
     })

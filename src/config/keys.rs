@@ -154,16 +154,6 @@ pub(super) fn is_later(section: &str, name: &str) -> bool {
 
 /// Keys that are planned and documented; no name means the whole section.
 const LATER: &[(&str, &[&str])] = &[
-    (
-        "office365",
-        &[
-            "certificate_file",
-            "private_key_file",
-            "federated_token_file",
-            "managed_identity",
-            "client_secret_expires",
-        ],
-    ),
     ("sender", &["rewrite", "map"]),
     ("listener", &["auth", "users", "tls", "certificate_file", "private_key_file"]),
     ("route", &[]),

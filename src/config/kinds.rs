@@ -13,8 +13,14 @@ use config::ValueKind;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::text::{hides_secret, is_guid, is_host_name, is_mailbox, is_placeholder};
-use crate::smtp::path::{Address, SenderPattern};
+use super::{
+    keys::office365::Identity,
+    text::{hides_secret, is_guid, is_host_name, is_mailbox, is_placeholder},
+};
+use crate::{
+    clock::UnixMillis,
+    smtp::path::{Address, SenderPattern},
+};
 
 /// A value of kind `T`, or why it is none.
 pub(super) type Parsed<T> = Result<T, Mismatch>;
@@ -239,6 +245,36 @@ pub(super) fn tenant(value: &ValueKind) -> Parsed<String> {
 pub(super) fn path(value: &ValueKind) -> Parsed<PathBuf> {
     text_as(value, "a path in quotes", |text| {
         (!text.contains('\0') && !hides_secret(text)).then(|| PathBuf::from(text))
+    })
+}
+
+/// Paths: one as text, several as a list (or, as text, with commas).
+pub(super) fn paths(value: &ValueKind) -> Parsed<Vec<PathBuf>> {
+    let expected = "a path in quotes";
+    if let ValueKind::String(_) | ValueKind::Array(_) = value {
+        return filled_list(value, expected, |text| {
+            (!text.contains('\0') && !hides_secret(text)).then(|| PathBuf::from(text))
+        });
+    }
+    path(value).map(|path| vec![path])
+}
+
+/// A day, as the portal shows when a secret ends: its first moment, in UTC.
+pub(super) fn day(value: &ValueKind) -> Parsed<UnixMillis> {
+    text_as(value, "a date such as 2027-03-01", |text| {
+        let day: jiff::civil::Date = text.parse().ok()?;
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(UnixMillis(start.timestamp().as_millisecond()))
+    })
+}
+
+/// A managed identity: that of the host, or one of those that are assigned to it.
+pub(super) fn identity(value: &ValueKind) -> Parsed<Identity> {
+    let expected = "\"system\", or the Client ID of a user-assigned identity";
+    text_as(value, expected, |text| match text {
+        "system" => Some(Identity::System),
+        id if is_guid(id) && !is_placeholder(id) => Some(Identity::User(id.to_lowercase())),
+        _ => None,
     })
 }
 

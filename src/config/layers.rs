@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use config::{ConfigBuilder, ConfigError, Map, Source, Value, ValueKind, builder::DefaultState};
 
 use super::{
-    Sources,
+    Sources, credential,
     fault::Faults,
     file::{self, FileState},
     keys::{self, AnyKey, Default as KeyDefault, Key, Spec, office365},
     suggest, text, variables,
 };
-use crate::office365::clouds::Cloud;
+use crate::{office365::clouds::Cloud, token::IdentityHost};
 
 /// The settings of one source; only known keys get in.
 #[derive(Clone, Default)]
@@ -64,6 +64,8 @@ pub(super) struct Settings {
     pub(super) absent_file: Option<std::path::PathBuf>,
     /// The file could not be used, so that keys may seem to be missing.
     pub(super) broken_file: bool,
+    /// What a managed identity would get its tokens from.
+    pub(super) identity_host: IdentityHost,
 }
 
 /// Puts all layers together. Faults are those of form: unknown keys, unreadable sources.
@@ -92,8 +94,9 @@ pub(super) fn gather(sources: &Sources, default_file: &Path, faults: &mut Faults
             BTreeMap::new()
         }
     };
-    let mut settings = Settings { values, absent_file, broken_file };
-    settings.settle_secret(sources);
+    let identity_host = credential::identity_host(sources);
+    let mut settings = Settings { values, absent_file, broken_file, identity_host };
+    credential::settle(&mut settings, sources);
     settings.compute();
     settings
 }
@@ -147,24 +150,16 @@ impl Settings {
         }
     }
 
-    /// Our own keys come before `AZURE_CLIENT_SECRET`, and that before the credential directory.
-    fn settle_secret(&mut self, sources: &Sources) {
-        let (value, file) = (&office365::CLIENT_SECRET.spec, &office365::CLIENT_SECRET_FILE.spec);
-        let fallback = value.fallback.map(|name| format!("environment variable {name}"));
-        if self.given(file).is_some() && self.given(value) == fallback.as_deref() {
-            self.values.remove(&value.path());
-        }
-        if self.given(file).is_some() || self.given(value).is_some() {
-            return;
-        }
-        let Some(directory) = sources.variable("CREDENTIALS_DIRECTORY") else { return };
-        let path = Path::new(directory).join("client_secret");
-        // Where we cannot tell, reading it later says why.
-        if !matches!(path.try_exists(), Ok(false)) {
-            let origin = Origin::Given("environment variable CREDENTIALS_DIRECTORY".into());
-            let value = path.display().to_string().into();
-            self.values.insert(file.path(), Effective { value, origin });
-        }
+    /// Takes back what was set for a key.
+    pub(super) fn forget(&mut self, spec: &Spec) {
+        self.values.remove(&spec.path());
+    }
+
+    /// Sets a key to a path that was found at `origin`.
+    pub(super) fn give(&mut self, spec: &Spec, path: &Path, origin: &str) {
+        let value = path.display().to_string().into();
+        let origin = Origin::Given(origin.to_owned());
+        self.values.insert(spec.path(), Effective { value, origin });
     }
 
     fn compute(&mut self) {

@@ -1,5 +1,6 @@
 //! The whole of the configuration: what is read, and from where.
 
+mod credentials;
 mod faults;
 mod table;
 
@@ -81,6 +82,20 @@ impl Bench {
     }
 }
 
+fn is_value(credential: &Credential) -> bool {
+    matches!(credential, Credential::ClientSecret(all) if matches!(all[..], [SecretSource::Value(_)]))
+}
+
+fn secret_files(credential: &Credential) -> Vec<PathBuf> {
+    let Credential::ClientSecret(all) = credential else { panic!("expected a secret") };
+    all.iter()
+        .map(|source| match source {
+            SecretSource::File(path) => path.clone(),
+            SecretSource::Value(_) => panic!("expected a file"),
+        })
+        .collect()
+}
+
 fn with(extra: &str) -> Bench {
     Bench::new(&format!("{REQUIRED}{extra}"))
 }
@@ -148,9 +163,7 @@ fn the_environment_alone_is_enough() {
     let config = bench.load();
     assert_eq!(config.token.client_id, "58d827e0-c69c-401f-8deb-b1224d129dc8");
     assert!(config.token.token_url.starts_with("https://login.microsoftonline.us/5b0ec6a0-"));
-    let Credential::ClientSecret(SecretSource::Value(_)) = config.token.credential else {
-        panic!("expected the value");
-    };
+    assert!(is_value(&config.token.credential));
     assert_eq!(
         bench.shown("office365.login_url"),
         "\"https://login.microsoftonline.us/\" (environment variable AZURE_AUTHORITY_HOST)"
@@ -173,10 +186,7 @@ fn our_own_keys_come_before_those_of_azure() {
     let bench = Bench::new(&text).variable("AZURE_CLIENT_SECRET", "another secret");
     let path = bench.write("secret", SECRET);
     let bench = bench.set(&format!("office365.client_secret_file={}", path.display()));
-    let Credential::ClientSecret(SecretSource::File(found)) = bench.load().token.credential else {
-        panic!("expected the file");
-    };
-    assert_eq!(found, path);
+    assert_eq!(secret_files(&bench.load().token.credential), [path]);
 }
 
 #[test]
@@ -188,19 +198,13 @@ fn the_credential_directory_holds_the_secret_when_nothing_else_does() {
     assert!(bench.faults().starts_with("- `office365.client_secret_file`: required"));
 
     let path = bench.write("client_secret", &format!("{SECRET}\n"));
-    let Credential::ClientSecret(SecretSource::File(found)) = bench.load().token.credential else {
-        panic!("expected the file");
-    };
-    assert_eq!(found, path);
+    assert_eq!(secret_files(&bench.load().token.credential), [path]);
     assert_eq!(
         bench.shown("office365.client_secret_file").replace(&directory, "DIR"),
         "\"client_secret\" (environment variable CREDENTIALS_DIRECTORY)"
     );
     let bench = bench.variable("AZURE_CLIENT_SECRET", SECRET);
-    assert!(matches!(
-        bench.load().token.credential,
-        Credential::ClientSecret(SecretSource::Value(_))
-    ));
+    assert!(is_value(&bench.load().token.credential));
 }
 
 #[test]

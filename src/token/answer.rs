@@ -74,7 +74,7 @@ impl fmt::Display for EntraError {
 }
 
 /// `3599`, `"3599"` or nothing. Managed identities and the v1.0 endpoint send strings.
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Seconds {

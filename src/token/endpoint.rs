@@ -1,7 +1,13 @@
 //! The token endpoint: the client credentials grant (RFC 6749 section 4.4) over HTTPS, and what
 //! its answers mean.
 
-use std::time::Duration;
+mod proof;
+mod secrets;
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::fmt::rfc2822;
 use oauth2::{
@@ -11,12 +17,14 @@ use oauth2::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub(super) use self::proof::read_federated_token;
+use self::{proof::Proof, secrets::Secrets};
 use super::{
-    Config, Credential, Fetched, Source, TokenError,
+    Config, Credential, Expiry, Fetched, ManagedIdentity, Source, TokenError,
     answer::{EntraError, EntraToken},
     error::Refusal,
     http::{Answer, Http},
-    text,
+    identity, text,
 };
 use crate::clock::{Clock, UnixMillis};
 
@@ -27,6 +35,8 @@ pub(super) struct Endpoint {
     clock: Clock,
     /// `None` if the configured address is none.
     target: Result<(TokenUrl, Http), String>,
+    secrets: Secrets,
+    expiry: Mutex<Option<Expiry>>,
 }
 
 type Entra = Client<
@@ -40,26 +50,66 @@ type Entra = Client<
 impl Endpoint {
     pub(super) fn new(config: Config, clock: Clock) -> Self {
         let target = target(&config);
-        Self { config, clock, target }
+        let expiry = Mutex::new(Expiry::of_secret(&config));
+        Self { config, clock, target, secrets: Secrets::default(), expiry }
     }
 
     async fn ask(&self, url: &TokenUrl, http: &Http) -> Result<Fetched, TokenError> {
-        let Credential::ClientSecret(source) = &self.config.credential;
-        let secret = source.read().await?;
+        match &self.config.credential {
+            Credential::ClientSecret(secrets) => self.ask_with_one_of(secrets, url, http).await,
+            Credential::Certificate(files) => {
+                let (client_id, audience) = (&self.config.client_id, &self.config.token_url);
+                let (assertion, expiry) =
+                    proof::assertion(files, client_id, audience, self.clock.now()).await?;
+                *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = Some(expiry);
+                self.grant(url, http, Proof::Assertion(assertion)).await
+            }
+            Credential::FederatedToken(path) => {
+                let token = proof::federated_token(path).await?;
+                self.grant(url, http, Proof::Assertion(token)).await
+            }
+            Credential::ManagedIdentity(identity) => self.ask_host(identity).await,
+        }
+    }
+
+    /// Asks the host that we run on, which needs no token endpoint.
+    async fn ask_host(&self, identity: &ManagedIdentity) -> Result<Fetched, TokenError> {
+        let within = self.config.request_timeout;
+        identity::fetch(identity, &self.config.scope, within, self.clock.now()).await
+    }
+
+    /// One request with one proof.
+    async fn grant(
+        &self,
+        url: &TokenUrl,
+        http: &Http,
+        proof: Proof,
+    ) -> Result<Fetched, TokenError> {
         let client: Entra = Client::new(ClientId::new(self.config.client_id.clone()));
-        let client = client
-            .set_token_uri(url.clone())
-            .set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()))
-            .set_auth_type(AuthType::RequestBody);
+        let mut client = client.set_auth_type(AuthType::RequestBody);
+        if let Proof::Secret(secret) = &proof {
+            client = client.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()));
+        }
+        let client = client.set_token_uri(url.clone());
         let exchange = http.exchange();
-        let outcome = client
-            .exchange_client_credentials()
-            .add_scope(Scope::new(self.config.scope.clone()))
-            .request_async(&exchange)
-            .await;
+        let mut request =
+            client.exchange_client_credentials().add_scope(Scope::new(self.config.scope.clone()));
+        if let Proof::Assertion(assertion) = &proof {
+            request = request
+                .add_extra_param("client_assertion_type", ASSERTION_TYPE)
+                .add_extra_param("client_assertion", assertion.expose_secret());
+        }
+        let outcome = request.request_async(&exchange).await;
         match (outcome, exchange.into_answer()) {
-            (Ok(token), Some(answer)) => usable(&token, answer.status),
-            (Err(error), Some(answer)) => Err(judge(error, &answer, &secret, self.clock.now())),
+            (Ok(token), Some(answer)) => usable(
+                token.access_token().secret(),
+                token.expires_in(),
+                token.refresh_in(),
+                answer.status,
+            ),
+            (Err(error), Some(answer)) => {
+                Err(judge(error, &answer, proof.secret(), self.clock.now()))
+            }
             (Err(RequestTokenError::Request(error)), None) => Err(error),
             (outcome, None) => Err(TokenError::Address {
                 url: url.to_string(),
@@ -71,6 +121,9 @@ impl Endpoint {
 
 impl Source for Endpoint {
     async fn fetch(&self) -> Result<Fetched, TokenError> {
+        if let Credential::ManagedIdentity(identity) = &self.config.credential {
+            return self.ask_host(identity).await;
+        }
         let (url, http) = self.target.as_ref().map_err(|reason| TokenError::Address {
             url: self.config.token_url.clone(),
             reason: reason.clone(),
@@ -79,6 +132,10 @@ impl Source for Endpoint {
         tokio::time::timeout(after, self.ask(url, http))
             .await
             .unwrap_or_else(|_| Err(TokenError::Timeout { host: http.host().to_owned(), after }))
+    }
+
+    fn expiry(&self) -> Option<Expiry> {
+        self.expiry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -97,23 +154,23 @@ fn target(config: &Config) -> Result<(TokenUrl, Http), String> {
 }
 
 /// A token that XOAUTH2 can carry and that lives long enough to be used.
-fn usable(token: &EntraToken, status: u16) -> Result<Fetched, TokenError> {
-    let secret = token.access_token().secret();
+pub(super) fn usable(
+    secret: &str,
+    lifetime: Option<Duration>,
+    refresh_in: Option<Duration>,
+    status: u16,
+) -> Result<Fetched, TokenError> {
     // RFC 6750 section 2.1; XOAUTH2 separates its parts by an octet below these.
     if secret.is_empty() || !secret.bytes().all(|octet| octet.is_ascii_graphic()) {
         let detail = "the access token is empty or holds odd characters".into();
         return Err(TokenError::Malformed { status, detail });
     }
-    let lifetime = token.expires_in().unwrap_or(USUAL_LIFETIME).min(LONGEST_LIFETIME);
+    let lifetime = lifetime.unwrap_or(USUAL_LIFETIME).min(LONGEST_LIFETIME);
     if lifetime <= super::LEAST_TIME_LEFT {
         let detail = format!("the access token expires after {} s", lifetime.as_secs());
         return Err(TokenError::Malformed { status, detail });
     }
-    Ok(Fetched {
-        token: SecretString::from(secret.as_str()),
-        lifetime,
-        refresh_in: token.refresh_in(),
-    })
+    Ok(Fetched { token: SecretString::from(secret), lifetime, refresh_in })
 }
 
 /// What an answer without a token means.
@@ -171,7 +228,7 @@ fn unreadable(
 }
 
 /// Retry-After in either form (RFC 9110 section 10.2.3), at most an hour.
-fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
+pub(super) fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -197,12 +254,14 @@ impl EntraError {
             correlation_id: id(&self.correlation_id),
             timestamp: id(&self.timestamp),
             retry_after,
+            ..Refusal::default()
         }
     }
 }
 
 impl ErrorResponse for EntraError {}
 
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const HTTP_DATE: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// The shortest of the lifetimes that Entra ID gives by default.

@@ -1,7 +1,15 @@
 //! Why there is no new token, in words that name the cause, and what to do about it.
 
+mod file;
+mod refusal;
+
 use std::{fmt, path::PathBuf, time::Duration};
 
+use self::refusal::because;
+pub use self::{
+    file::{FileFault, FileKind},
+    refusal::Refusal,
+};
 use crate::office365::entra::{self, Ids};
 
 /// Why a request for a token failed. Neither its Display nor its Debug holds a secret or a token.
@@ -62,6 +70,37 @@ pub enum TokenError {
         /// What is wrong with it.
         reason: SecretFault,
     },
+    /// A file of another credential cannot be used, so no request was made.
+    #[error("{kind} {} {reason}", path.display())]
+    File {
+        /// What should be in it.
+        kind: FileKind,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: FileFault,
+    },
+    /// The endpoint of the managed identity was not reached.
+    #[error("could not reach the managed identity endpoint {url} ({stage}): {cause}")]
+    NoIdentityEndpoint {
+        /// Its address.
+        url: String,
+        /// How far it got.
+        stage: Stage,
+        /// The innermost cause.
+        cause: String,
+    },
+    /// The endpoint of the managed identity gave no token.
+    #[error("the managed identity endpoint gave no token: {0}")]
+    Identity(Box<Refusal>),
+    /// The challenge of Azure Arc cannot be met: its file is not what it has to be.
+    #[error("the challenge of Azure Arc was not met: {reason}")]
+    Challenge {
+        /// What is wrong with it.
+        reason: String,
+        /// Whether it is a matter of rights on this host.
+        denied: bool,
+    },
     /// The configured address cannot be asked.
     #[error("the token endpoint {url:?} is not a usable address: {reason}")]
     Address {
@@ -73,8 +112,10 @@ pub enum TokenError {
 }
 
 /// How far a request got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// Reading what is on this host: configuration, secret, certificate, key.
+    Credential,
     /// Looking up the host's addresses.
     Dns,
     /// The TCP connection.
@@ -83,62 +124,20 @@ pub enum Stage {
     Tls,
     /// The HTTP exchange.
     Http,
+    /// What was answered.
+    Answer,
 }
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Credential => "credential",
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Http => "http",
+            Self::Answer => "answer",
         })
-    }
-}
-
-/// What Entra ID said, cleaned: one line each, ids apart from the text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Refusal {
-    /// The `error` member, such as `invalid_client`.
-    pub error: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// The AADSTS numbers, the most telling first.
-    pub codes: Vec<u32>,
-    /// `suberror`, as conditional access sends it.
-    pub suberror: Option<String>,
-    /// `error_description` without the ids at its end.
-    pub description: String,
-    /// The id that Microsoft's support asks for.
-    pub trace_id: Option<String>,
-    /// Our `client-request-id`, if the endpoint took it over.
-    pub correlation_id: Option<String>,
-    /// The endpoint's time, as it wrote it.
-    pub timestamp: Option<String>,
-    /// How long it asked us to wait.
-    pub retry_after: Option<Duration>,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.error)?;
-        if let Some(suberror) = &self.suberror {
-            write!(f, " ({suberror})")?;
-        }
-        if !self.description.is_empty() {
-            write!(f, ": {}", self.description)?;
-        }
-        write!(f, " [HTTP {}", self.status)?;
-        for (name, value) in [
-            ("trace id", &self.trace_id),
-            ("correlation id", &self.correlation_id),
-            ("time", &self.timestamp),
-        ] {
-            if let Some(value) = value {
-                write!(f, ", {name} {value}")?;
-            }
-        }
-        f.write_str("]")
     }
 }
 
@@ -177,8 +176,37 @@ impl TokenError {
             Self::NotJson { .. } => "not_json",
             Self::Malformed { .. } => "malformed",
             Self::Secret { .. } => "secret",
+            Self::File { .. } => "file",
+            Self::NoIdentityEndpoint { .. } => "no_identity_endpoint",
+            Self::Identity(_) => "identity",
+            Self::Challenge { .. } => "challenge",
             Self::Address { .. } => "address",
         }
+    }
+
+    /// How far the request got: the part to look at first.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Secret { .. }
+            | Self::File { .. }
+            | Self::Challenge { .. }
+            | Self::Address { .. } => Stage::Credential,
+            Self::Transport { stage, .. } | Self::NoIdentityEndpoint { stage, .. } => *stage,
+            Self::Timeout { .. } => Stage::Http,
+            Self::Throttled { .. }
+            | Self::Refused(_)
+            | Self::NotJson { .. }
+            | Self::Malformed { .. }
+            | Self::Identity(_) => Stage::Answer,
+        }
+    }
+
+    /// Whether no request was made, because files on this host are not as they have to be. To
+    /// look again costs nobody anything, and somebody may be writing them right now.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Secret { .. } | Self::File { .. } | Self::Challenge { .. })
     }
 
     /// Whether it can heal by itself, so that asking again soon makes sense. Where Entra ID gave
@@ -186,7 +214,14 @@ impl TokenError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Timeout { .. } | Self::Throttled { .. } => true,
+            Self::Transport { .. }
+            | Self::Timeout { .. }
+            | Self::Throttled { .. }
+            | Self::NoIdentityEndpoint { .. } => true,
+            // While an identity endpoint is updated or not there yet, it answers 410 and 404.
+            Self::Identity(refusal) => {
+                matches!(refusal.status, 404 | 410 | 429) || refusal.status >= 500
+            }
             Self::Refused(refusal) => match refusal.error.as_str() {
                 "temporarily_unavailable" | "server_error" => true,
                 error if entra::cure_for_error(error).is_some() => false,
@@ -195,7 +230,10 @@ impl TokenError {
             // A portal or a proxy between us and Microsoft shows its pages with 200 and 3yz.
             Self::NotJson { status, .. } => *status < 400 || *status >= 500 || *status == 408,
             Self::Malformed { status, .. } => *status >= 500,
-            Self::Secret { .. } | Self::Address { .. } => false,
+            Self::Secret { .. }
+            | Self::File { .. }
+            | Self::Challenge { .. }
+            | Self::Address { .. } => false,
         }
     }
 
@@ -204,7 +242,7 @@ impl TokenError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Throttled { retry_after, .. } => *retry_after,
-            Self::Refused(refusal) => refusal.retry_after,
+            Self::Refused(refusal) | Self::Identity(refusal) => refusal.retry_after,
             _ => None,
         }
     }
@@ -236,6 +274,17 @@ impl TokenError {
             }
             Self::Secret { path: Some(path), reason } => reason.advice(&path.display().to_string()),
             Self::Secret { path: None, reason } => reason.advice("office365.client_secret"),
+            Self::File { kind, path, reason } => reason.advice(*kind, &path.display().to_string()),
+            Self::NoIdentityEndpoint { .. } => NO_IDENTITY_ENDPOINT.into(),
+            Self::Identity(refusal) => refusal.identity_advice().into(),
+            Self::Challenge { denied: true, .. } => {
+                "add the user that the relay runs as to the group himds, and restart the relay".into()
+            }
+            Self::Challenge { denied: false, .. } => {
+                "something else than the agent of Azure Arc seems to answer: check \
+                 IDENTITY_ENDPOINT and the agent (`azcmagent show`)"
+                    .into()
+            }
             Self::Address { .. } => {
                 "set office365.login_url to the https address of the cloud's login host, or leave it out"
                     .into()
@@ -249,6 +298,9 @@ impl TokenError {
             (Self::Refused(new), Self::Refused(old)) => {
                 new.error == old.error && new.codes == old.codes
             }
+            (Self::Identity(new), Self::Identity(old)) => {
+                new.status == old.status && new.error == old.error
+            }
             (Self::Throttled { .. }, Self::Throttled { .. }) => true,
             // Page texts may hold the time; these have no member that changes by itself.
             (Self::NotJson { status: new, .. }, Self::NotJson { status: old, .. }) => new == old,
@@ -257,26 +309,16 @@ impl TokenError {
     }
 }
 
-impl Refusal {
-    fn advice(&self, ids: &Ids<'_>) -> String {
-        if let Some(entry) = self.codes.iter().find_map(|code| entra::lookup(*code)) {
-            return entry.advice(ids);
-        }
-        let cure = entra::cure_for_error(&self.error)
-            .unwrap_or("look the error up under https://login.microsoftonline.com/error");
-        ids.fill(cure)
-    }
-}
-
 impl Stage {
     fn advice(self, host: &str) -> String {
         match self {
+            Self::Credential => "check the [office365] section of the configuration".into(),
             Self::Dns => format!(
                 "check that this host can resolve {} (/etc/resolv.conf, the name servers), and \
                  office365.login_url if it was set",
                 host.split(':').next().unwrap_or(host)
             ),
-            Self::Connect | Self::Http => format!(
+            Self::Connect | Self::Http | Self::Answer => format!(
                 "check that a firewall lets this host reach {}; the request is repeated",
                 port_of(host)
             ),
@@ -304,6 +346,10 @@ impl SecretFault {
     }
 }
 
+const NO_IDENTITY_ENDPOINT: &str = "managed identities exist on Azure hosts only: elsewhere set \
+    client_secret_file or certificate_file; on Azure, let nothing (firewall, proxy, network \
+    policy of a pod) stand between this host and the endpoint";
+
 /// `host` has a port if it is not that of https.
 fn port_of(host: &str) -> String {
     match host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
@@ -312,10 +358,6 @@ fn port_of(host: &str) -> String {
         }
         None => format!("{host}, TCP port 443"),
     }
-}
-
-fn because(refusal: Option<&Refusal>) -> String {
-    refusal.map(|refusal| format!(", {refusal}")).unwrap_or_default()
 }
 
 fn secret_name(path: Option<&PathBuf>) -> String {

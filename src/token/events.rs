@@ -4,24 +4,34 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::{Config, FailedRefresh, TokenError};
-use crate::office365::entra::Ids;
+use super::{Config, Expiry, FailedRefresh, TokenError};
+use crate::{clock::UnixMillis, office365::entra::Ids};
 
 /// Names the credential in each line.
 #[derive(Debug)]
 pub(super) struct Events {
     tenant_id: String,
     client_id: String,
+    credential: &'static str,
 }
 
 impl Events {
     pub(super) fn new(config: &Config) -> Self {
-        Self { tenant_id: config.tenant_id.clone(), client_id: config.client_id.clone() }
+        let or = |id: &str, else_: &str| if id.is_empty() { else_ } else { id }.to_owned();
+        Self {
+            tenant_id: or(&config.tenant_id, "of the managed identity"),
+            client_id: or(&config.client_id, "the managed identity"),
+            credential: config.credential.name(),
+        }
     }
 
     #[cfg(test)]
     pub(super) fn nameless() -> Self {
-        Self { tenant_id: "contoso.example".into(), client_id: "58d8".into() }
+        Self {
+            tenant_id: "contoso.example".into(),
+            client_id: "58d8".into(),
+            credential: "client secret",
+        }
     }
 
     pub(super) fn advice(&self, error: &TokenError) -> String {
@@ -31,11 +41,35 @@ impl Events {
     pub(super) fn obtained(&self, life: Duration, next_refresh: Duration, failures: u32) {
         info!(
             client_id = %self.client_id,
+            credential = self.credential,
             expires_in_seconds = life.as_secs(),
             next_refresh_seconds = next_refresh.as_secs(),
             failures_before = failures,
             "access token obtained"
         );
+    }
+
+    /// The credential itself ends soon, or has ended.
+    pub(super) fn ends_soon(&self, expiry: &Expiry, now: UnixMillis) {
+        let (days_left, expires) = (expiry.days_left(now), expiry.at.rfc3339());
+        if days_left < 0 {
+            error!(
+                client_id = %self.client_id,
+                credential = %expiry.what,
+                expires,
+                advice = RENEW,
+                "credential has expired"
+            );
+        } else {
+            warn!(
+                client_id = %self.client_id,
+                credential = %expiry.what,
+                expires,
+                days_left,
+                advice = RENEW,
+                "credential expires soon"
+            );
+        }
     }
 
     /// Loud when the cause is new or the last token has run out since, quiet when it is what
@@ -105,6 +139,11 @@ impl Events {
         }
     }
 }
+
+/// Works for secrets and certificates alike: the files are read again for each request.
+const RENEW: &str = "add a new one under App registrations > Certificates & secrets, put it into \
+                     the file that the relay reads (no restart), and set \
+                     office365.client_secret_expires if it was set";
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use super::{AccessToken, TokenError};
+use super::{AccessToken, Expiry, TokenError};
 use crate::clock::{Clock, UnixMillis};
 
 /// Reads what the token task publishes. Clones are cheap and read the same task.
@@ -24,6 +24,8 @@ pub struct TokenState {
     pub last_error: Option<Arc<FailedRefresh>>,
     /// When the next request is planned; `None` before the first has ended.
     pub next_refresh: Option<UnixMillis>,
+    /// When the credential itself ends, if that is known.
+    pub expiry: Option<Expiry>,
 }
 
 /// Requests that failed in a row, described by the last of them.

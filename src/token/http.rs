@@ -93,6 +93,50 @@ impl Http {
     }
 }
 
+/// A client for the endpoints of managed identities, on this host and without TLS.
+#[derive(Debug)]
+pub(super) struct PlainHttp {
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl PlainHttp {
+    pub(super) fn new(connect_timeout: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(connect_timeout));
+        Self { client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(tcp) }
+    }
+
+    /// One GET.
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Answer, TokenError> {
+        let shown = || url.split('?').next().unwrap_or_default().to_owned();
+        let mut request = Request::get(url).body(Full::default()).map_err(|error| {
+            TokenError::NoIdentityEndpoint {
+                url: shown(),
+                stage: Stage::Credential,
+                cause: error.to_string(),
+            }
+        })?;
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        request.headers_mut().extend(headers.iter().cloned());
+        let broken = |error: &(dyn Error + 'static), reached| {
+            let (stage, cause) = innermost(error, reached);
+            TokenError::NoIdentityEndpoint { url: shown(), stage, cause }
+        };
+        let response = self.client.request(request).await.map_err(|error| {
+            broken(&error, if error.is_connect() { Stage::Connect } else { Stage::Http })
+        })?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LONGEST_BODY).collect().await;
+        let body = body.map_err(|error| broken(&*error, Stage::Http))?.to_bytes();
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
 impl Exchange<'_> {
     /// The answer, if one arrived whole.
     pub(super) fn into_answer(self) -> Option<Answer> {
@@ -128,7 +172,7 @@ fn add_headers(headers: &mut HeaderMap) {
 }
 
 /// A version 4 UUID (RFC 9562 section 5.4). It names a request and guards nothing.
-fn random_guid() -> String {
+pub(super) fn random_guid() -> String {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")

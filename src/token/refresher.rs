@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     AccessToken, FailedRefresh, Fetched, Source, TokenError, TokenState,
     events::Events,
+    expiry::Reminder,
     handle::Shared,
     schedule::{Backoff, Plan, refresh_wait},
 };
@@ -23,15 +24,27 @@ pub(super) struct Refresher<S> {
     shared: Arc<Shared>,
     events: Events,
     backoff: Backoff,
+    reminder: Reminder,
     forced_at: Option<Instant>,
 }
 
 impl<S: Source> Refresher<S> {
     pub(super) fn new(source: S, clock: Clock, shared: Arc<Shared>, events: Events) -> Self {
-        Self { source, clock, shared, events, backoff: Backoff::default(), forced_at: None }
+        Self {
+            source,
+            clock,
+            shared,
+            events,
+            backoff: Backoff::default(),
+            reminder: Reminder::default(),
+            forced_at: None,
+        }
     }
 
     pub(super) async fn run(mut self, drain: Drain) {
+        if let Some(expiry) = self.source.expiry() {
+            self.shared.publish(TokenState { expiry: Some(expiry), ..TokenState::default() });
+        }
         let mut plan = Plan::after(Duration::ZERO, Instant::now(), self.clock.now(), false);
         loop {
             tokio::select! {
@@ -55,6 +68,7 @@ impl<S: Source> Refresher<S> {
 
     async fn until_due(&mut self, plan: &Plan) {
         loop {
+            self.remind();
             let now = Instant::now();
             if plan.is_due(now, self.clock.now()) {
                 return;
@@ -77,6 +91,16 @@ impl<S: Source> Refresher<S> {
         }
     }
 
+    /// Says in time that the credential is going to end.
+    fn remind(&mut self) {
+        let now = self.clock.now();
+        if let Some(expiry) = self.source.expiry()
+            && self.reminder.is_due(&expiry, now)
+        {
+            self.events.ends_soon(&expiry, now);
+        }
+    }
+
     fn obtained(&mut self, fetched: Fetched, asked_at: UnixMillis) -> Plan {
         let now = self.clock.now();
         // Counted from the question, as the answer may have been under way for long.
@@ -90,6 +114,7 @@ impl<S: Source> Refresher<S> {
             token: Some(Arc::new(AccessToken::new(fetched.token, now, expires_at))),
             last_error: None,
             next_refresh: Some(plan.due_wall),
+            expiry: self.source.expiry(),
         });
         plan
     }
@@ -115,6 +140,7 @@ impl<S: Source> Refresher<S> {
             token,
             last_error: Some(Arc::new(failed)),
             next_refresh: Some(plan.due_wall),
+            expiry: self.source.expiry(),
         });
         plan
     }

@@ -61,17 +61,23 @@ pub(super) fn refresh_wait(
 pub(super) struct Backoff {
     transient: usize,
     faults: usize,
+    local: usize,
 }
 
 impl Backoff {
     /// The wait after `error`, up to a fifth longer by `jitter` (0 to 1), so that many relays
     /// that failed together do not come back together.
     pub(super) fn after(&mut self, error: &TokenError, jitter: f64) -> Duration {
+        let Self { transient, faults, local } = *self;
+        *self = Self::default();
         let step = if error.is_transient() {
-            self.faults = 0;
+            self.transient = transient;
             next(&mut self.transient, &TRANSIENT_WAITS)
+        } else if error.is_local() {
+            self.local = local;
+            next(&mut self.local, &TRANSIENT_WAITS)
         } else {
-            self.transient = 0;
+            self.faults = faults;
             next(&mut self.faults, &FAULT_WAITS)
         };
         let step = match error {
@@ -89,7 +95,7 @@ fn next(count: &mut usize, waits: &[u64]) -> Duration {
     Duration::from_secs(wait)
 }
 
-/// Seconds. Trouble that passes.
+/// Seconds. Trouble that passes, and files on this host that somebody may just be writing.
 const TRANSIENT_WAITS: [u64; 6] = [1, 2, 5, 15, 30, 60];
 /// Seconds. What a person has to mend: soon once, as it may just be mended, then slowly.
 const FAULT_WAITS: [u64; 2] = [30, 300];

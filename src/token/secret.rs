@@ -2,12 +2,19 @@
 
 use std::path::Path;
 
-use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
-use tokio::io::AsyncReadExt;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::{SecretSource, TokenError, error::SecretFault};
+use super::{SecretSource, TokenError, error::SecretFault, file};
 
 impl SecretSource {
+    /// What it is called in an error.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Value(_) => "office365.client_secret".into(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
     /// The secret as it is now.
     ///
     /// # Errors
@@ -15,7 +22,12 @@ impl SecretSource {
     pub(super) async fn read(&self) -> Result<SecretString, TokenError> {
         let (path, secret) = match self {
             Self::Value(secret) => (None, Ok(secret.clone())),
-            Self::File(path) => (Some(path), read_file(path).await),
+            Self::File(path) => {
+                let file = path.clone();
+                let read = file::aside(move || read_file(&file)).await;
+                let ended = || Err(SecretFault::Unreadable("the program is ending".into()));
+                (Some(path), read.unwrap_or_else(ended))
+            }
         };
         secret
             .and_then(|secret| checked(&secret))
@@ -23,21 +35,9 @@ impl SecretSource {
     }
 }
 
-async fn read_file(path: &Path) -> Result<SecretString, SecretFault> {
-    let unreadable = |error: std::io::Error| SecretFault::Unreadable(error.to_string());
-    // Opening a pipe would wait for its writer.
-    if !tokio::fs::metadata(path).await.map_err(unreadable)?.is_file() {
-        return Err(SecretFault::NotAFile);
-    }
-    let mut octets = Zeroizing::new(Vec::with_capacity(1024));
-    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-    file.take(LONGEST + 1).read_to_end(&mut octets).await.map_err(unreadable)?;
-    if octets.len() as u64 > LONGEST {
-        return Err(SecretFault::TooLong(LONGEST));
-    }
-    let text = std::str::from_utf8(&octets).map_err(|_| SecretFault::NotText)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let text = text.strip_suffix('\n').unwrap_or(text);
+fn read_file(path: &Path) -> Result<SecretString, SecretFault> {
+    let text = file::read(path, LONGEST)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(SecretString::from(text.strip_suffix('\r').unwrap_or(text)))
 }
 

@@ -1,12 +1,12 @@
 //! The whole relay in one process, between plain SMTP clients and the sandbox.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use o365_relay::{
     clock::Clock,
     config::{self, Sources},
     daemon::Daemon,
-    sandbox::{self, Arrival, Event, Sandbox},
+    sandbox::{self, Arrival, Event, RelayCredential, Sandbox},
     store::Settled,
 };
 use serde_json::Value;
@@ -29,6 +29,8 @@ pub struct Place {
     pub events: Receiver<Event>,
     pub directory: tempfile::TempDir,
     pub set: Vec<String>,
+    /// What the relay finds in its environment.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Place {
@@ -45,7 +47,8 @@ impl Place {
         std::fs::write(directory.path().join("config.toml"), sandbox.relay_config(&ca_file))
             .expect("config.toml");
         let events = sandbox.subscribe();
-        let mut place = Self { sandbox, events, directory, set: Vec::new() };
+        let mut place =
+            Self { sandbox, events, directory, set: Vec::new(), environment: BTreeMap::new() };
         for setting in [
             "listener.addresses=127.0.0.1:0",
             "http.address=127.0.0.1:0",
@@ -81,10 +84,31 @@ impl Place {
         path
     }
 
-    pub async fn relay(&self) -> Relay {
+    /// Writes a file into the directory.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// The relay proves itself by this from now on.
+    pub fn use_credential(&mut self, credential: &RelayCredential) {
+        let ca_file = self.directory.path().join("ca.pem");
+        self.write("config.toml", &self.sandbox.relay_config_with(&ca_file, credential));
+        let variables = self.sandbox.identity_environment().into_iter();
+        self.environment = variables.map(|(name, value)| (name.to_owned(), value)).collect();
+    }
+
+    /// The configuration that a relay here runs with.
+    pub fn config(&self) -> config::Config {
         let file = Some(self.directory.path().join("config.toml"));
-        let sources = Sources { file, set: self.set.clone(), ..Sources::default() };
-        let config = config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"));
+        let (set, environment) = (self.set.clone(), self.environment.clone());
+        let sources = Sources { file, set, environment };
+        config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    pub async fn relay(&self) -> Relay {
+        let config = self.config();
         let clock = Clock::at(Clock::system().now()); // it moves when a test lets time pass
         Relay { daemon: Daemon::start(config, clock).await.expect("a relay") }
     }

@@ -10,7 +10,8 @@ use super::{
     Key,
 };
 use crate::{
-    config::kinds, delivery::NullSender, office365::clouds::Cloud, smtp::path::SenderPattern,
+    clock::UnixMillis, config::kinds, delivery::NullSender, office365::clouds::Cloud,
+    smtp::path::SenderPattern, token::Algorithm,
 };
 
 const OFFICE365: &str = "office365";
@@ -21,6 +22,12 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &CLIENT_ID,
     &CLIENT_SECRET_FILE,
     &CLIENT_SECRET,
+    &CLIENT_SECRET_EXPIRES,
+    &CERTIFICATE_FILE,
+    &PRIVATE_KEY_FILE,
+    &CERTIFICATE_ALGORITHM,
+    &FEDERATED_TOKEN_FILE,
+    &MANAGED_IDENTITY,
     &MAILBOX,
     &CLOUD,
     &LOGIN_URL,
@@ -58,13 +65,14 @@ pub(in crate::config) static CLIENT_ID: Key<String> = Key::new(
 )
 .or_variable("AZURE_CLIENT_ID");
 
-pub(in crate::config) static CLIENT_SECRET_FILE: Key<PathBuf> = Key::new(
+pub(in crate::config) static CLIENT_SECRET_FILE: Key<Vec<PathBuf>> = Key::new(
     OFFICE365,
     "client_secret_file",
     Required { sample: "/etc/o365-relay/client_secret" },
-    "The file with the client secret; read for each token, so a new secret needs no restart. \
-     Without it, `client_secret` in $CREDENTIALS_DIRECTORY is read.",
-    kinds::path,
+    "The file with the client secret; read for each token, so a new secret needs no restart. A \
+     list of two files (old and new) bridges a change. Without it, `client_secret` in \
+     $CREDENTIALS_DIRECTORY is read. Or else set one of the other credentials below: exactly one.",
+    kinds::paths,
 );
 
 pub(in crate::config) static CLIENT_SECRET: Key<SecretString> = Key::new(
@@ -76,6 +84,69 @@ pub(in crate::config) static CLIENT_SECRET: Key<SecretString> = Key::new(
 )
 .or_variable("AZURE_CLIENT_SECRET")
 .secret();
+
+pub(in crate::config) static CLIENT_SECRET_EXPIRES: Key<UnixMillis> = Key::new(
+    OFFICE365,
+    "client_secret_expires",
+    Nothing { sample: "2027-03-01" },
+    "The day on which the client secret ends, as the portal shows it: the log warns 60, 30, 7 \
+     days and 1 day before.",
+    kinds::day,
+);
+
+pub(in crate::config) static CERTIFICATE_FILE: Key<PathBuf> = Key::new(
+    OFFICE365,
+    "certificate_file",
+    Nothing { sample: "/etc/o365-relay/certificate.pem" },
+    "The certificate (PEM) that was uploaded to the app registration, in place of a secret; read \
+     for each token. Its key may stand in the same file.",
+    kinds::path,
+)
+.or_variable("AZURE_CLIENT_CERTIFICATE_PATH");
+
+pub(in crate::config) static PRIVATE_KEY_FILE: Key<PathBuf> = Key::new(
+    OFFICE365,
+    "private_key_file",
+    Nothing { sample: "/etc/o365-relay/private_key.pem" },
+    "The RSA key of the certificate (PEM, without a password), if it stands in a file of its own.",
+    kinds::path,
+);
+
+pub(in crate::config) static CERTIFICATE_ALGORITHM: Key<Algorithm> = Key::new(
+    OFFICE365,
+    "certificate_algorithm",
+    Text("PS256"),
+    "How the key signs: \"PS256\", or \"RS256\" for clouds that know nothing newer.",
+    |value| kinds::choice(value, &[("PS256", Algorithm::Ps256), ("RS256", Algorithm::Rs256)]),
+);
+
+pub(in crate::config) static FEDERATED_TOKEN_FILE: Key<PathBuf> = Key::new(
+    OFFICE365,
+    "federated_token_file",
+    Nothing { sample: "/var/run/secrets/azure/tokens/azure-identity-token" },
+    "A token of another issuer that the app registration trusts (workload identity), in place of \
+     a secret; read for each token.",
+    kinds::path,
+)
+.or_variable("AZURE_FEDERATED_TOKEN_FILE");
+
+pub(in crate::config) static MANAGED_IDENTITY: Key<Identity> = Key::new(
+    OFFICE365,
+    "managed_identity",
+    Nothing { sample: "system" },
+    "On Azure, in place of a secret: \"system\" for the identity of the host, or the Client ID of \
+     a user-assigned one. `tenant_id` and `client_id` are not needed then.",
+    kinds::identity,
+);
+
+/// Which identity of the host is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) enum Identity {
+    /// The one that the host itself has.
+    System,
+    /// The user-assigned one with this client id.
+    User(String),
+}
 
 pub(in crate::config) static MAILBOX: Key<String> = Key::new(
     OFFICE365,

@@ -7,7 +7,7 @@ fn what_is_missing_is_told_with_every_way_to_set_it() {
     insta::assert_snapshot!(Bench::bare().faults(), @r#"
     - `office365.tenant_id`: required; set it below `[office365]`, or as O365_RELAY__OFFICE365__TENANT_ID or AZURE_TENANT_ID in the environment
     - `office365.client_id`: required; set it below `[office365]`, or as O365_RELAY__OFFICE365__CLIENT_ID or AZURE_CLIENT_ID in the environment
-    - `office365.client_secret_file`: required; set it, or `client_secret`, below `[office365]`, or as O365_RELAY__OFFICE365__CLIENT_SECRET_FILE or O365_RELAY__OFFICE365__CLIENT_SECRET or AZURE_CLIENT_SECRET in the environment
+    - `office365.client_secret_file`: required; set it, or `client_secret`, `certificate_file`, `federated_token_file` or `managed_identity`, below `[office365]`, or as O365_RELAY__OFFICE365__CLIENT_SECRET_FILE or O365_RELAY__OFFICE365__CLIENT_SECRET or AZURE_CLIENT_SECRET in the environment
     - `office365.mailbox`: required; set it below `[office365]`, or as O365_RELAY__OFFICE365__MAILBOX in the environment
     - `default.toml`: no such file; `o365-relay config example` prints one to start from
     "#);
@@ -62,7 +62,6 @@ x = 1
     .set("log.level=inof");
     insta::assert_snapshot!(bench.faults(), @r#"
     - `office365.smtp_prot`: unknown key, did you mean `smtp_port`? (config.toml:9)
-    - `office365.certificate_file`: not supported by this version (config.toml:10)
     - `route`: not supported by this version (config.toml:12)
     - `listner`: unknown section, did you mean `[listener]`? (config.toml:15)
     - `listener.mailbox`: unknown key, did you mean `office365.mailbox`? (config.toml:22)
@@ -89,6 +88,8 @@ x = 1
     - `queue.max_messages`: found a section, expected a whole number from 1 to 1000000000 (config.toml:33)
     - `http.address`: found "localhost:80", expected an IP address with a port, such as "127.0.0.1:9587", or "off" (environment variable O365_RELAY__HTTP__ADDRESS)
     - `log.level`: found "inof", expected "error", "warn", "info", "debug", "trace" or "off", or a list such as "info,o365_relay::delivery=debug" (--set)
+    - `office365.certificate_file`: set together with `client_secret` (config.toml:5); keep one of them (config.toml:10)
+    - `office365.certificate_file`: /x could not be read: No such file or directory (os error 2); make /x exist and readable for the user the relay runs as (office365.certificate_file); it is read again for each request (config.toml:10)
     "#);
 }
 

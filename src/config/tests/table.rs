@@ -1,6 +1,7 @@
 //! The table of keys against what is made from it.
 
 use super::{super::keys::AnyKey, *};
+use crate::token::test_pair::Pair;
 
 #[test]
 fn the_example_is_the_file_in_the_repository() {
@@ -43,7 +44,8 @@ fn the_example_shows_the_defaults() {
 fn debug(config: &Config) -> String {
     let Config { listener, store, token, delivery, queue, http, telemetry, .. } = config;
     let token = (&token.token_url, &token.client_id, &token.scope, token.request_timeout);
-    let token = format!("{token:?} {:?}", config.token.credential);
+    let expires = config.token.client_secret_expires;
+    let token = format!("{token:?} {:?} {expires:?}", config.token.credential);
     let delivery = format!(
         "{:?} {:?} {:?} {:?} {:?} {:?}",
         delivery.host,
@@ -64,12 +66,36 @@ fn every_key_has_an_effect() {
     let bench = Bench::new(&text);
     let (first, second) = (bench.write("first", SECRET), bench.write("second", SECRET));
     let base = bench.set(&format!("office365.client_secret_file={}", first.display()));
-    let before = debug(&base.load());
+    let (pair, other) = (Pair::new(), Pair::new());
+    let file = |name: &str, text: &str| base.write(name, text).display().to_string();
+    let (key, both) = (file("key.pem", &pair.key), file("both.pem", &other.both()));
+    let key_in_both = file("again.pem", &pair.both());
     for spec in keys::table().map(AnyKey::spec) {
+        // A credential takes the place of the secret.
+        let instead: &[&str] = match spec.name {
+            "certificate_file" | "federated_token_file" | "managed_identity" => &[],
+            "private_key_file" | "certificate_algorithm" => &[&key_in_both],
+            _ => &["the secret"],
+        };
+        let mut sources = base.sources.clone();
+        if instead != ["the secret"] {
+            sources.set =
+                instead.iter().map(|path| format!("office365.certificate_file={path}")).collect();
+        }
+        let before = match load_or(&sources, Path::new("/nonexistent")) {
+            Ok((config, _)) => debug(&config),
+            Err(faults) => faults.to_string(), // nothing at all is set
+        };
         let value = match spec.path().as_str() {
             // Its roots of trust are compared nowhere; `client_secret` replaces the file.
             "office365.ca_file" | "office365.client_secret" => continue,
             "office365.client_secret_file" => second.display().to_string(),
+            "office365.client_secret_expires" => "2027-03-01".into(),
+            "office365.certificate_file" => both.clone(),
+            "office365.private_key_file" => key.clone(),
+            "office365.certificate_algorithm" => "RS256".into(),
+            "office365.federated_token_file" => second.display().to_string(),
+            "office365.managed_identity" => "system".into(),
             "office365.tenant_id" => "fabrikam.com".into(),
             "office365.client_id" => "68d827e0-c69c-401f-8deb-b1224d129dc8".into(),
             "office365.mailbox" => "other@contoso.com".into(),
@@ -99,7 +125,6 @@ fn every_key_has_an_effect() {
             _ if matches!(spec.default, keys::Default::Text(_)) => "77m".to_owned(),
             _ => "77".to_owned(),
         };
-        let mut sources = base.sources.clone();
         let short =
             matches!(spec.name, "shutdown_grace" | "idle_close" | "token_timeout" | "direct_wait");
         let value = if short { "77s".into() } else { value };

@@ -91,7 +91,8 @@ impl Server {
             tenant_id: "contoso.example".into(),
             client_id: "58d827e0".into(),
             scope: "https://outlook.office365.com/.default".into(),
-            credential: Credential::ClientSecret(secret),
+            credential: Credential::ClientSecret(vec![secret]),
+            client_secret_expires: None,
             request_timeout: Duration::from_secs(20),
             tls: tls::client_config_with_roots(roots),
         }

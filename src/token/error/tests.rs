@@ -60,6 +60,7 @@ fn a_refusal_shows_microsofts_words_and_the_ids_that_support_asks_for() {
         correlation_id: Some("c-1".into()),
         timestamp: Some("2026-01-05 10:11:12Z".into()),
         retry_after: None,
+        ..Refusal::default()
     };
     let text = "invalid_grant (message_only): AADSTS53003: Access has been blocked. \
                 [HTTP 400, trace id t-1, correlation id c-1, time 2026-01-05 10:11:12Z]";

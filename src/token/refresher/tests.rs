@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::token::{Refusal, TokenHandle};
+use crate::token::{Expiry, Refusal, SecretFault, TokenHandle};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const EPOCH: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -20,6 +20,7 @@ struct Script {
     calls: Mutex<Vec<Instant>>,
     takes: Duration,
     under_way: AtomicUsize,
+    expiry: Mutex<Option<Expiry>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,7 @@ enum Reply {
     Down,
     Refused,
     Throttled(u64),
+    NoFile,
 }
 
 impl Source for Arc<Script> {
@@ -42,6 +44,10 @@ impl Source for Arc<Script> {
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         reply.expect("a reply").outcome()
     }
+
+    fn expiry(&self) -> Option<Expiry> {
+        self.expiry.lock().unwrap().clone()
+    }
 }
 
 impl Reply {
@@ -52,6 +58,9 @@ impl Reply {
                 return Ok(Fetched { token: "eyJ0".into(), lifetime, refresh_in: None });
             }
             Self::Down => TokenError::Timeout { host: "login.example".into(), after: MINUTE },
+            Self::NoFile => {
+                TokenError::Secret { path: Some("/s".into()), reason: SecretFault::Empty }
+            }
             Self::Refused => TokenError::Refused(Box::new(Refusal {
                 error: "invalid_client".into(),
                 codes: vec![7_000_222],
@@ -280,4 +289,64 @@ async fn a_fixed_handle_has_its_token_until_that_expires() {
 
 async fn assert_never<T>(future: impl Future<Output = T>) {
     assert!(tokio::time::timeout(10 * MINUTE, future).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_may_just_be_written_is_looked_at_again_soon() {
+    let bench = Bench::start([Reply::NoFile, Reply::NoFile, Reply::NoFile, Reply::Token(3600)]);
+    bench.handle.valid().await;
+    assert_waits(&bench.gaps(), &[1.0, 2.0, 5.0]);
+}
+
+/// The lines that the task logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_credential_is_told_in_time_once_each_and_published() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = || {
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let ends =
+        |days: u32| Some(Expiry { what: "certificate /c.pem".into(), at: EPOCH + DAY * days });
+
+    let bench = Bench::start([Reply::Token(86_400)]);
+    *bench.script.expiry.lock().unwrap() = ends(65);
+    bench.pass(DAY * 70).await;
+    let told = lines();
+    for (line, days) in told.iter().zip(["60", "30", "7", "1"]) {
+        assert!(line.starts_with("WARN"), "{line}");
+        assert!(line.contains("credential expires soon") && line.contains("certificate /c.pem"));
+        assert!(line.contains(&format!("days_left={days} ")), "{line}");
+    }
+    assert_eq!(told.len(), 5, "{told:#?}");
+    assert!(told[4].starts_with("ERROR") && told[4].contains("credential has expired"));
+    assert_eq!(bench.handle.snapshot().expiry, ends(65));
+
+    *bench.script.expiry.lock().unwrap() = ends(90); // renewed
+    bench.pass(DAY).await;
+    assert_eq!(lines().len(), 6);
+    assert!(lines()[5].contains("days_left=19 "), "{}", lines()[5]);
 }
