@@ -89,6 +89,14 @@ fn show_token(token: &TokenStatus) -> std::io::Result<()> {
         Some(left) => line(format!("token      valid for {}", seconds(left)))?,
         None => line("token      NONE")?,
     }
+    if let Some(credential) = &token.credential {
+        let left = match credential.days_left {
+            days if days < 0 => "EXPIRED".into(),
+            1 => "1 day left".into(),
+            days => format!("{days} days left"),
+        };
+        line(format!("credential {}: {left}, expires {}", credential.what, credential.expires))?;
+    }
     let Some(failed) = &token.last_error else { return Ok(()) };
     line(format!("  fails since {}: {}", failed.since, failed.error))?;
     line(format!("  do: {}", failed.advice))?;

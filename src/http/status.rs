@@ -86,6 +86,20 @@ pub struct TokenStatus {
     pub next_refresh: Option<String>,
     /// Why the last request failed, if it did.
     pub last_error: Option<TokenErrorStatus>,
+    /// When the credential itself ends, if that is known.
+    #[serde(default)]
+    pub credential: Option<CredentialStatus>,
+}
+
+/// A client secret or a certificate, which does not live for ever.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CredentialStatus {
+    /// What it is.
+    pub what: String,
+    /// When it ends.
+    pub expires: String,
+    /// Whole days until then; negative afterwards.
+    pub days_left: i64,
 }
 
 /// A failed token request.
@@ -244,6 +258,11 @@ impl Watched {
                 advice: failed.advice.clone(),
                 since: failed.since.rfc3339(),
                 next_try: failed.next_try.rfc3339(),
+            }),
+            credential: state.expiry.as_ref().map(|expiry| CredentialStatus {
+                what: expiry.what.clone(),
+                expires: expiry.at.rfc3339(),
+                days_left: expiry.days_left(now),
             }),
         }
     }
