@@ -100,6 +100,50 @@ fn the_fake_tenant_alone_serves_a_relay() {
 }
 
 #[test]
+fn each_credential_gets_the_message_through_and_leaves_its_files() {
+    for (kind, files) in [
+        ("certificate", &["certificate.pem", "private_key.pem"][..]),
+        ("federated-token", &["federated_token"]),
+        ("imds", &[]),
+        ("app-service", &[]),
+    ] {
+        let root = TempDir::new().unwrap();
+        let mut command = o365_relay(["sandbox", "--once", "--listen", "127.0.0.1:0"]);
+        command.args(["--credential", kind, "--directory"]).arg(root.path());
+        tell(&mut command).succeeds(&["relayed"]);
+        let text = fs::read_to_string(root.path().join("office365.toml")).unwrap();
+        assert!(!text.contains("client_secret"), "{text}");
+        for file in files {
+            assert_eq!(mode(&root.path().join(file)), 0o600, "{file}");
+            assert!(text.contains(&format!("/{file}\"")), "{text}");
+        }
+        assert_eq!(text.contains("managed_identity = \"system\""), files.is_empty(), "{text}");
+    }
+    let told = tell(&mut o365_relay(["sandbox", "--credential", "password"]));
+    told.fails(64, &["'password'", "federated-token"]);
+}
+
+#[test]
+fn a_relay_tells_the_end_of_its_credential_in_log_and_status() {
+    let tenant = Tenant::start_with(&["--credential", "certificate"]);
+    let relay = tenant.relay([]);
+    relay.process.line_with("access token obtained");
+    let path = tenant.key("certificate_file");
+    relay.ask(&["status"]).succeeds(&[&format!("credential certificate {path}: 36")]);
+    relay.ask(&["status"]).succeeds(&[" days left, expires 20"]);
+    assert!(!relay.stop().contains("credential expires soon"));
+
+    let tenant = Tenant::start();
+    let relay = tenant.relay(["--set", "office365.client_secret_expires=2026-01-01"]);
+    let line = relay.process.line_with("credential has expired");
+    assert!(line.contains("ERROR") && line.contains("2026-01-01") && line.contains("advice="));
+    relay.ask(&["status"]).succeeds(&["credential client secret: EXPIRED, expires 2026-01-01"]);
+    relay.send().succeeds(&["250 2.0.0 queued as"]); // only Entra ID knows whether it is so
+    wait_for("the message", || (tenant.arrived().len() == 1).then_some(()));
+    assert_eq!(relay.stop().matches("credential has expired").count(), 1);
+}
+
+#[test]
 fn a_signal_ends_it_well() {
     let Tenant { mut process, root: _kept } = Tenant::start();
     process.terminate();

@@ -1,5 +1,6 @@
 //! `sandbox`: a fake tenant, a relay in front of it, and one message that is seen going through.
 
+mod credential;
 mod tenant;
 
 use std::{
@@ -14,7 +15,7 @@ use clap::Args;
 use lettre::Address;
 use tokio::time::{sleep, timeout};
 
-use self::tenant::TenantOptions;
+use self::{credential::CredentialKind, tenant::TenantOptions};
 use super::{Settings, exit::Failure, output::line, run::Signals, send, storyline::Storyline};
 use crate::{
     clock::Clock,
@@ -51,6 +52,10 @@ pub(super) struct Options {
     /// Where the fake token endpoint listens [default: any free port]
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", hide_default_value = true)]
     login_address: SocketAddr,
+    /// How a relay (or whatever you test) proves who it is; the files it needs come into the
+    /// directory
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    credential: CredentialKind,
     #[command(flatten)]
     tenant: TenantOptions,
 }
@@ -64,6 +69,7 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
         login_address: options.login_address,
         smtp_address: options.smtp_address,
         save_to: options.save.clone(),
+        identity: options.credential.identity(),
         ..sandbox::Config::default()
     })?;
     let place = Place::new(options.directory.as_deref())?;
@@ -73,7 +79,7 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
     let sandbox = Sandbox::start(config).await;
     let sandbox = sandbox.map_err(|error| Failure::of(&error, no_sandbox(&error)))?;
     let mut story = Storyline::new(sandbox.subscribe());
-    let configuration = place.write(&sandbox)?;
+    let configuration = place.write(&sandbox, options.credential)?;
     let mailbox = sandbox.config().mailboxes.join(", ");
     let (login, smtp) = (sandbox.login_url(), sandbox.smtp_address().port());
     story.tell(
@@ -82,6 +88,9 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
     )?;
 
     tenant::tell_faults(&sandbox, &story)?;
+    for (name, value) in sandbox.identity_environment() {
+        story.tell("sandbox", &format!("the host's environment: {name}={value}"))?;
+    }
 
     let result = if options.only {
         story.tell(
@@ -138,7 +147,7 @@ impl Relay<'_> {
         story: &mut Storyline,
         signals: &mut Signals,
     ) -> Result<(), Failure> {
-        let config = config::load(&self.sources())?;
+        let config = config::load(&self.sources(sandbox))?;
         telemetry::init(&config.telemetry);
         let daemon = Daemon::start(config, Clock::system()).await.map_err(not_started)?;
         let outcome = self.show(&daemon, sandbox, story, signals).await;
@@ -146,9 +155,9 @@ impl Relay<'_> {
         outcome
     }
 
-    /// The configuration that the sandbox wrote, and what `--set` says. The environment is left
-    /// out: it may belong to a real tenant.
-    fn sources(&self) -> Sources {
+    /// The configuration that the sandbox wrote, and what `--set` says. The environment is that
+    /// of the host which the sandbox plays: ours may belong to a real tenant.
+    fn sources(&self, sandbox: &Sandbox) -> Sources {
         let mut set = vec![
             format!("listener.addresses={}", self.options.listen),
             format!("queue.directory={}", self.place.queue().display()),
@@ -158,7 +167,9 @@ impl Relay<'_> {
         ];
         set.extend(self.settings.set.iter().cloned());
         let file = Some(self.configuration.to_path_buf());
-        Sources { file, set, ..Sources::default() }
+        let variables = sandbox.identity_environment().into_iter();
+        let environment = variables.map(|(name, value)| (name.to_owned(), value)).collect();
+        Sources { file, environment, set }
     }
 
     async fn show(
@@ -289,13 +300,19 @@ impl Place {
         self.directory.join("queue")
     }
 
-    /// Writes `ca.pem` and then `office365.toml`, whole or not at all: who waits for the second
-    /// finds both.
-    fn write(&self, sandbox: &Sandbox) -> Result<PathBuf, Failure> {
+    /// Writes `ca.pem`, what the credential needs, and then `office365.toml`, whole or not at
+    /// all: who waits for the last finds all.
+    fn write(&self, sandbox: &Sandbox, credential: CredentialKind) -> Result<PathBuf, Failure> {
         let directory =
             fs::canonicalize(&self.directory).map_err(|error| cannot(&self.directory, &error))?;
         let (ca_file, configuration) = (directory.join("ca.pem"), directory.join("office365.toml"));
-        let text = sandbox.relay_config(&ca_file);
+        let (credential, files) = credential
+            .make(sandbox, &directory)
+            .map_err(|error| Failure::of(&error, error.to_string()))?;
+        for (path, text) in files {
+            replace(&path, &text).map_err(|error| cannot(&path, &error))?;
+        }
+        let text = sandbox.relay_config_with(&ca_file, &credential);
         replace(&ca_file, sandbox.ca_pem()).map_err(|error| cannot(&ca_file, &error))?;
         replace(&configuration, &text).map_err(|error| cannot(&configuration, &error))?;
         Ok(configuration)

@@ -294,8 +294,14 @@ pub struct Tenant {
 
 impl Tenant {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With these arguments besides.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let root = TempDir::new().unwrap();
-        let mut command = o365_relay(["sandbox", "--only", "--directory"]);
+        let mut command = o365_relay(["sandbox", "--only"].iter().chain(arguments).copied());
+        command.arg("--directory");
         command.arg(root.path().join("tenant")).arg("--save").arg(root.path().join("saved"));
         let process = Process::start(&mut command, true);
         let tenant = Self { process, root };
