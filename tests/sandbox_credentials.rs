@@ -109,6 +109,14 @@ async fn an_assertion_is_good_once_and_only_if_all_of_it_is_right() {
     let domain = format!("{}/sandbox.example/oauth2/v2.0/token", sandbox.login_url());
     assert_eq!(present(&sandbox, &right().claim("aud", domain).ps256()).await, 0);
 
+    // As the MSAL libraries write them: padded, no start, times with a fraction.
+    let padded = format!("{}=", thumbprint(&certificate, &digest::SHA256));
+    let end = f64::from(u32::try_from(Clock::system().now().0 / 1000 + 600).unwrap()) + 0.67;
+    let msal = right().header("x5t#S256", padded).claim("nbf", Value::Null).claim("exp", end);
+    assert_eq!(present(&sandbox, &msal.ps256()).await, 0);
+    let standard = thumbprint(&certificate, &digest::SHA256).replace('-', "+").replace('_', "/");
+    assert_eq!(present(&sandbox, &right().header("x5t#S256", standard).ps256()).await, 0);
+
     let (other, now) = (ClientCertificate::new(30).unwrap(), Clock::system().now().0 / 1000);
     let foreign = Assertion { key: Assertion::new(&sandbox, &other).key, ..right() };
     let tampered = right().ps256().replacen('.', ".e30", 1);
@@ -123,6 +131,8 @@ async fn an_assertion_is_good_once_and_only_if_all_of_it_is_right() {
         ("another audience", right().claim("aud", elsewhere).ps256(), 50_013),
         ("another subject", right().claim("sub", "somebody").ps256(), 50_013),
         ("no id", right().claim("jti", Value::Null).ps256(), 50_013),
+        ("a start in words", right().claim("nbf", "now").ps256(), 50_013),
+        ("an end beyond all times", right().claim("exp", i64::MAX).ps256(), 50_013),
         ("no end", right().claim("exp", Value::Null).ps256(), 50_013),
         ("the past", right().claim("nbf", now - 2000).claim("exp", now - 301).ps256(), 700_024),
         ("the future", right().claim("nbf", now + 400).ps256(), 700_024),

@@ -4,7 +4,7 @@
 
 use base64::{
     Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
@@ -90,8 +90,9 @@ impl Assertion {
         let (name, algorithm) = self.algorithm()?;
         let thumbprint = |member: &str| {
             let text = self.header.get(member)?.as_str()?;
-            // Some of Microsoft's own libraries write it in the other alphabet, and Entra takes it.
-            URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD.decode(text)).ok()
+            // Microsoft's own libraries pad it, or write it in the other alphabet; Entra takes both.
+            let text = text.trim_end_matches('=');
+            URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
         };
         let (sha256, sha1) = (thumbprint("x5t#S256"), thumbprint("x5t"));
         if name == "PS256" && sha256.is_none() {
@@ -168,13 +169,16 @@ impl Assertion {
         key.verify(self.signed.as_bytes(), &self.signature).is_ok()
     }
 
-    /// Start and end in seconds, around `now`.
+    /// Start and end in seconds, around `now`. The start may lack (RFC 7523 section 3): then it
+    /// is when the assertion was made, or now.
     fn window(&self, now: UnixMillis) -> Result<(i64, i64), TokenRefusal> {
-        let time = |name: &str| {
-            let missing = || TokenRefusal::assertion("`nbf` and `exp` have to be times");
-            self.claims[name].as_i64().ok_or_else(missing)
+        let time = |name: &str| match &self.claims[name] {
+            Value::Null => Ok(None),
+            value => whole_seconds(value).map(Some),
         };
-        let (start, end, now) = (time("nbf")?, time("exp")?, now.0.div_euclid(1000));
+        let now = now.0.div_euclid(1000);
+        let start = time("nbf")?.or(time("iat")?).unwrap_or(now);
+        let end = time("exp")?.ok_or_else(|| TokenRefusal::assertion("`exp` is missing"))?;
         if now + TOLERANCE < start || now - TOLERANCE >= end || start >= end {
             return Err(TokenRefusal::outside_its_time(now, start, end));
         }
@@ -239,7 +243,20 @@ impl TokenRefusal {
     }
 }
 
+/// RFC 7519 section 2, `NumericDate`: it may have a fraction, which some libraries write.
+fn whole_seconds(value: &Value) -> Result<i64, TokenRefusal> {
+    let text = value.as_number().map(ToString::to_string).unwrap_or_default();
+    let whole = text.split('.').next().unwrap_or_default();
+    whole
+        .parse()
+        .ok()
+        .filter(|seconds| (0..=LAST_SECOND).contains(seconds))
+        .ok_or_else(|| TokenRefusal::assertion("`nbf`, `iat` and `exp` have to be times"))
+}
+
 /// Seconds that clocks may differ.
 const TOLERANCE: i64 = 300;
 /// Seconds.
 const LONGEST: i64 = 3600;
+/// The end of the year 9999.
+const LAST_SECOND: i64 = 253_402_300_799;
