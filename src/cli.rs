@@ -6,6 +6,7 @@ mod explain;
 mod fetch;
 mod health;
 mod history;
+mod local_socket;
 mod output;
 mod queue;
 mod run;

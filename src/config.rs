@@ -13,7 +13,9 @@ mod file;
 mod keys;
 mod kinds;
 mod layers;
+mod listeners;
 mod render;
+mod slots;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -83,8 +85,8 @@ impl fmt::Debug for Sources {
 /// The checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The SMTP server.
-    pub listener: listener::Config,
+    /// The SMTP server: at least one listener.
+    pub listeners: Vec<listener::Config>,
     /// The durable queue.
     pub store: store::Config,
     /// Access tokens.

@@ -17,8 +17,8 @@ use crate::{
     config::Config,
     delivery::smarthost::Smarthost,
     drain::Drain,
-    http::{self, HttpError, Watched},
-    listener::{Listener, ListenerError, Outlet},
+    http::{self, HttpError, ListenerStatus, Watched},
+    listener::{Address, ListenerError, Listeners, Listening, Outlet},
     queue::{self, Lanes, Mode, direct::Direct, runner::Queue},
     store::{DatabaseFault, Store, StoreError, Synced, Transit},
     token::{self, TokenHandle},
@@ -66,6 +66,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running daemon.
 pub struct Daemon {
+    listening: Vec<Listening>,
     watched: Watched,
     http_address: Option<SocketAddr>,
     drain: Drain,
@@ -77,15 +78,16 @@ impl Daemon {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config, clock: Clock) -> Result<Self, StartError> {
         // Ports first: they fail for the most common reasons, and leave nothing behind.
-        let listener = Listener::bind(&config.listener.addresses)?;
+        let listeners = Listeners::bind(std::mem::take(&mut config.listeners))?;
         let http = match config.http.address {
             Some(address) => Some(http::Server::bind(address).await?),
             None => None,
         };
         let keeping = Keeping::open(&config, clock).await?;
 
+        let listening = listeners.listening();
         let drain = Drain::new();
         let token = token::spawn(config.token, clock, &drain);
         let smarthost = Smarthost::new(config.delivery);
@@ -97,28 +99,39 @@ impl Daemon {
             queue,
             clock,
             started: clock.now(),
-            listening: listener.addresses(),
+            listeners: listening.iter().map(listener_status).collect(),
         };
         let http_address = http.as_ref().and_then(http::Server::address);
         if let Some(http) = http {
             http.serve(watched.clone(), &drain);
         }
+        tell(&listening);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            listening = ?watched.listening,
+            listening = %format!("[{}]", addresses(&listening).join(", ")),
             http = http_address.map(tracing::field::display),
             mode = mode.as_str(),
             queue = watched.store.as_ref().map(|_| tracing::field::display(config.store.directory.display())),
             "relay started"
         );
-        listener.serve(config.listener, outlet, clock, &drain);
-        Ok(Self { watched, http_address, drain, grace: config.shutdown_grace })
+        listeners.serve(&outlet, clock, &drain);
+        Ok(Self { listening, watched, http_address, drain, grace: config.shutdown_grace })
     }
 
-    /// Where the SMTP server listens.
+    /// Where each listener of the SMTP server listens.
     #[must_use]
-    pub fn smtp_addresses(&self) -> &[SocketAddr] {
-        &self.watched.listening
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
+    }
+
+    /// Where the SMTP server listens with TCP, one listener after the other.
+    #[must_use]
+    pub fn smtp_addresses(&self) -> Vec<SocketAddr> {
+        let tcp = |address: &Address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        };
+        self.listening.iter().flat_map(|one| &one.addresses).filter_map(tcp).collect()
     }
 
     /// Where the HTTP server listens, if it does.
@@ -207,6 +220,26 @@ impl Keeping {
                 (None, direct.lanes(), Arc::new(Upstream { transit, direct }))
             }
         }
+    }
+}
+
+/// Where there are several, a line for each.
+fn tell(listening: &[Listening]) {
+    for one in listening.iter().filter(|_| listening.len() > 1) {
+        let addresses = addresses(std::slice::from_ref(one)).join(", ");
+        tracing::info!(listener = one.name, addresses, sender = one.sender, "listening");
+    }
+}
+
+fn addresses(listening: &[Listening]) -> Vec<String> {
+    listening.iter().flat_map(|one| &one.addresses).map(ToString::to_string).collect()
+}
+
+fn listener_status(one: &Listening) -> ListenerStatus {
+    ListenerStatus {
+        name: one.name.clone(),
+        addresses: addresses(std::slice::from_ref(one)),
+        sender: one.sender.clone(),
     }
 }
 

@@ -2,30 +2,52 @@
 //! store, or upstream in direct mode.
 
 mod accept;
+mod address;
+mod client;
 mod connection;
 mod incoming;
 mod limits;
 mod outlet;
+mod proxy;
 mod rate;
 mod shared;
+mod socket;
 mod stream;
 
-pub use accept::{Listener, ListenerError};
+pub use accept::{Listeners, Listening};
+pub use address::{Address, NoAddress};
 pub use outlet::{Accepted, Evidence, Gone, HandOver, Outlet, Refusal};
+pub use socket::ListenerError;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::smtp::{mail_data::BareLineFeed, path::SenderPattern, session::Rules};
+use crate::smtp::{
+    mail_data::BareLineFeed,
+    path::{Address as MailAddress, SenderPattern},
+    session::Rules,
+};
 
-/// What the listener needs to know; all values are checked.
+/// What one listener needs to know; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Addresses to listen on. Port 0 takes any free port (tests).
-    pub addresses: Vec<SocketAddr>,
-    /// Networks that may talk to us; everybody else gets 550 5.7.1.
+    /// Its name in logs and status; no other listener has it.
+    pub name: String,
+    /// The section of its keys, for whoever is to set one: `listener`, or `listener.2` where there
+    /// are several.
+    pub keys: String,
+    /// Addresses to listen on.
+    pub addresses: Vec<Address>,
+    /// The mode of a Unix socket's file.
+    pub unix_mode: u32,
+    /// Networks that may talk to us; everybody else gets 550 5.7.1. Clients of a Unix socket are
+    /// not asked.
     pub allow: Vec<IpNet>,
+    /// Networks of balancers, whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
+    /// The reverse-path that each message gets, whatever the client says.
+    pub sender: Option<MailAddress>,
     /// Our own name: greeting, EHLO reply and Received field.
     pub hostname: String,
     /// Completes an address without a domain (`<root>`); without it such addresses are refused.
@@ -36,9 +58,10 @@ pub struct Config {
     pub max_message_size: u64,
     /// Most recipients in one mail transaction; more get 452 4.5.3.
     pub max_recipients: usize,
-    /// Most connections at a time, in all.
+    /// Most connections at a time of this listener.
     pub max_connections: usize,
-    /// Most connections at a time from one client address.
+    /// Most connections at a time from one client address, over all listeners; programs of this
+    /// host are counted at each listener on its own.
     pub max_connections_per_client: usize,
     /// How long we wait for the next command (RFC 5321 section 4.5.3.2.7: at least 5 minutes).
     pub command_timeout: Duration,
@@ -65,6 +88,7 @@ impl Config {
             max_message_size: self.max_message_size,
             max_recipients: self.max_recipients,
             default_domain: self.default_domain.clone(),
+            sender: self.sender.clone(),
             sender_allow: self.sender_allow.clone(),
             max_faults: self.max_faults,
             bare_line_feed: self.bare_line_feed,

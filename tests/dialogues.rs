@@ -199,6 +199,7 @@ fn config(script: &Script) -> Result<listener::Config, String> {
                     _ => return Err(fault()),
                 }
             }
+            ["sender", address] => config.sender = Some(address.parse().map_err(|_| fault())?),
             ["default_domain", domain] => config.default_domain = Some(domain.into()),
             ["sender_allow", ..] => {
                 let patterns = words[1..].iter().map(|pattern| pattern.parse());

@@ -16,7 +16,7 @@ use std::{
 };
 
 use o365_relay::{
-    listener::{self, Listener},
+    listener::{self, Address, ListenerError, Listeners},
     store::{Durability, Durable, StoreError},
 };
 use tokio::{
@@ -345,18 +345,30 @@ async fn a_full_disk_refuses_mail_for_the_time_being() {
     client.say("NOOP", "250 ").await;
 }
 
+fn bind(addresses: &[SocketAddr]) -> Result<Listeners, ListenerError> {
+    let addresses = addresses.iter().copied().map(Address::from).collect();
+    Listeners::bind(vec![listener::Config { addresses, ..listener_config() }])
+}
+
+fn port(listeners: &Listeners) -> u16 {
+    match listeners.listening()[0].addresses[0] {
+        Address::Tcp(address) => address.port(),
+        Address::Unix(_) => unreachable!("no path was asked for"),
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_cannot_be_used_is_named_with_the_cure() {
     let relay = Relay::start(listener_config());
     let address = relay.address;
-    let text = Listener::bind(&[address]).unwrap_err().to_string();
+    let text = bind(&[address]).unwrap_err().to_string();
     assert!(text.starts_with(&format!("could not listen on {address}: ")), "{text}");
     for cure in [format!("ss -ltnp 'sport = :{}'", address.port()), "listener.addresses".into()] {
         assert!(text.contains(&cure), "{text}");
     }
 
     let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
-    let text = Listener::bind(&[foreign]).unwrap_err().to_string();
+    let text = bind(&[foreign]).unwrap_err().to_string();
     assert!(text.contains("192.0.2.1:0") && text.contains("no such address"), "{text}");
 }
 
@@ -369,10 +381,10 @@ async fn both_families_of_any_address_can_be_listened_on_together() {
     for order in [[four, six], [six, four]] {
         // Another test may take the port in between, though hardly three times.
         let bound = (0..3).find_map(|_| {
-            let port = Listener::bind(&[(four, 0).into()]).unwrap().addresses()[0].port();
-            Listener::bind(&order.map(|ip| (ip, port).into())).ok()
+            let port = port(&bind(&[(four, 0).into()]).unwrap());
+            bind(&order.map(|ip| (ip, port).into())).ok()
         });
-        assert_eq!(bound.expect("both families").addresses().len(), 2);
+        assert_eq!(bound.expect("both families").listening()[0].addresses.len(), 2);
     }
 }
 
@@ -380,10 +392,8 @@ async fn both_families_of_any_address_can_be_listened_on_together() {
 async fn a_listener_without_any_socket_is_an_error() {
     // No host has these; alone or together they must not look like a listener that works.
     let foreign: SocketAddr = "[2001:db8::1]:0".parse().unwrap();
-    Listener::bind(&[foreign]).unwrap_err();
-    Listener::bind(&[foreign, foreign]).unwrap_err();
-    assert_eq!(
-        Listener::bind(&[foreign, ([127, 0, 0, 1], 0).into()]).unwrap().addresses().len(),
-        1
-    );
+    bind(&[foreign]).unwrap_err();
+    bind(&[foreign, foreign]).unwrap_err();
+    let bound = bind(&[foreign, ([127, 0, 0, 1], 0).into()]).unwrap();
+    assert_eq!(bound.listening()[0].addresses.len(), 1);
 }

@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     config::{self, Sources},
     daemon::{Daemon, StartError},
+    listener,
     sandbox::{self, Event, Sandbox, SandboxError},
     store::{Store, StoreError},
     telemetry,
@@ -179,7 +180,8 @@ impl Relay<'_> {
         story: &mut Storyline,
         signals: &mut Signals,
     ) -> Result<(), Failure> {
-        let Some(&relay) = daemon.smtp_addresses().first() else {
+        let first = daemon.listening().first().and_then(|one| one.addresses.first());
+        let Some(relay) = first else {
             return Err(Failure::usage("listener.addresses is empty"));
         };
         story.tell("relay", &format!("takes plain SMTP on {relay}"))?;
@@ -219,7 +221,7 @@ fn not_started(error: StartError) -> Failure {
 }
 
 async fn send_and_follow(
-    relay: SocketAddr,
+    relay: &listener::Address,
     daemon: &Daemon,
     sandbox: &Sandbox,
     story: &mut Storyline,

@@ -38,9 +38,8 @@ pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Fail
 }
 
 fn show(status: &Status) -> std::io::Result<()> {
-    let listening: Vec<_> = status.listening.iter().map(ToString::to_string).collect();
     line(format!("o365-relay {}, started {}", status.version, status.started))?;
-    line(format!("listening  {}", listening.join(", ")))?;
+    show_listeners(status)?;
     if status.mode == Mode::Direct {
         line("mode       direct: nothing is queued, each client hears what upstream says")?;
     }
@@ -65,6 +64,22 @@ fn show(status: &Status) -> std::io::Result<()> {
             "  {} {} <{}> to <{}>: {}",
             failure.time, failure.id, failure.reverse_path, failure.forward_path, failure.reply
         ))?;
+    }
+    Ok(())
+}
+
+/// One line for each; the name is told where it says more than the addresses.
+fn show_listeners(status: &Status) -> std::io::Result<()> {
+    if status.listeners.is_empty() {
+        return line(format!("listening  {}", status.listening.join(", ")));
+    }
+    for listener in &status.listeners {
+        let named = status.listeners.len() > 1 || !listener.addresses.contains(&listener.name);
+        let name = if named { format!(" ({})", listener.name) } else { String::new() };
+        let sender =
+            listener.sender.as_ref().map(|sender| format!(", every message from <{sender}>"));
+        let addresses = listener.addresses.join(", ");
+        line(format!("listening  {addresses}{name}{}", sender.unwrap_or_default()))?;
     }
     Ok(())
 }

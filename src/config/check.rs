@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::{
     Config, credential,
     fault::Faults,
-    keys::{self, AnyKey, Default, daemon, listener as listener_keys, notices, office365},
+    keys::{self, AnyKey, Default, daemon, notices, office365},
     kinds::Mismatch,
     layers::Settings,
+    listeners,
 };
 use crate::{
-    delivery, http, listener,
+    delivery, http,
     office365::clouds::Cloud,
     queue::{self, DirectConfig, LaneConfig, Mode, OnUncertain, Pace},
     store, telemetry, tls,
@@ -20,22 +21,19 @@ use crate::{
 
 /// Builds the configuration; `None` when there are faults, old or new.
 pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> {
-    for key in keys::table() {
-        let spec = key.spec();
-        let Some(found) = settings.effective(spec) else { continue };
-        if let Err(Mismatch(message)) = key.check(&found.value) {
-            faults.add(spec.path(), message, settings.given(spec));
+    for (slot, found) in settings.slots() {
+        if let Err(Mismatch(message)) = keys::check(slot.spec, &found.value) {
+            faults.add(slot.path(), message, found.given());
         }
     }
     if !settings.broken_file {
         missing(settings, faults);
     }
     let mut warnings = Vec::new();
-    reachable_listener(settings, faults);
+    listeners::check(settings, faults, &mut warnings);
     credential::check(settings, faults, &mut warnings);
     pace(settings, &mut warnings);
     mode(settings, faults, &mut warnings);
-    wide_open(settings, &mut warnings);
     foreign_login(settings, &mut warnings);
     let tls = trust(settings, faults);
     if !faults.is_empty() {
@@ -86,22 +84,6 @@ fn missing(settings: &Settings, faults: &mut Faults) {
     }
 }
 
-/// Nobody becomes an open relay by accident.
-fn reachable_listener(settings: &Settings, faults: &mut Faults) {
-    if settings.given(&listener_keys::ALLOW.spec).is_some() {
-        return;
-    }
-    let addresses = settings.get(&listener_keys::ADDRESSES).unwrap_or_default();
-    if let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback()) {
-        let spec = &listener_keys::ADDRESSES.spec;
-        let message = format!(
-            "other hosts can reach {address}, and nothing says which of them may send; set \
-             `listener.allow`, such as [\"127.0.0.0/8\", \"::1/128\", \"10.1.2.0/24\"]"
-        );
-        faults.add(spec.path(), message, settings.given(spec));
-    }
-}
-
 fn pace(settings: &Settings, warnings: &mut Vec<String>) {
     let spec = &office365::MESSAGES_PER_MINUTE.spec;
     if let (Some(false), Some(origin)) = (settings.get(&office365::PACE), settings.given(spec)) {
@@ -147,17 +129,6 @@ fn mode(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
     }
 }
 
-fn wide_open(settings: &Settings, warnings: &mut Vec<String>) {
-    let spec = &listener_keys::ALLOW.spec;
-    let networks = settings.get(&listener_keys::ALLOW).unwrap_or_default();
-    if let Some(network) = networks.iter().find(|network| network.prefix_len() == 0) {
-        let (path, origin) = (spec.path(), settings.given(spec).unwrap_or_default());
-        warnings.push(format!(
-            "`{path}`: {network} lets every host send that can reach a listener ({origin})"
-        ));
-    }
-}
-
 /// Workload identity sets `AZURE_AUTHORITY_HOST` to the cluster's cloud, whatever ours is.
 fn foreign_login(settings: &Settings, warnings: &mut Vec<String>) {
     let spec = &office365::LOGIN_URL.spec;
@@ -194,7 +165,7 @@ fn build(
     warnings: Vec<String>,
 ) -> Option<Config> {
     Some(Config {
-        listener: build_listener(settings)?,
+        listeners: listeners::build(settings)?,
         store: build_store(settings)?,
         token: build_token(settings, tls)?,
         delivery: build_delivery(settings, tls)?,
@@ -207,27 +178,6 @@ fn build(
         shutdown_grace: settings.get(&daemon::SHUTDOWN_GRACE)?,
         cloud: settings.get(&office365::CLOUD)?,
         warnings,
-    })
-}
-
-fn build_listener(settings: &Settings) -> Option<listener::Config> {
-    Some(listener::Config {
-        addresses: settings.get(&listener_keys::ADDRESSES)?,
-        allow: settings.get(&listener_keys::ALLOW)?,
-        hostname: settings.get(&listener_keys::HOSTNAME)?,
-        default_domain: settings.get(&listener_keys::DEFAULT_DOMAIN),
-        fallback_from: settings.get(&office365::MAILBOX)?,
-        max_message_size: settings.get(&listener_keys::MAX_MESSAGE_SIZE)?,
-        max_recipients: settings.get(&listener_keys::MAX_RECIPIENTS)?,
-        max_connections: settings.get(&listener_keys::MAX_CONNECTIONS)?,
-        max_connections_per_client: settings.get(&listener_keys::MAX_CONNECTIONS_PER_CLIENT)?,
-        command_timeout: settings.get(&listener_keys::COMMAND_TIMEOUT)?,
-        data_timeout: settings.get(&listener_keys::DATA_TIMEOUT)?,
-        session_timeout: settings.get(&listener_keys::SESSION_TIMEOUT)?,
-        min_data_rate: settings.get(&listener_keys::MIN_DATA_RATE)?,
-        max_faults: settings.get(&listener_keys::MAX_FAULTS)?,
-        bare_line_feed: settings.get(&listener_keys::BARE_LINE_FEED)?,
-        sender_allow: settings.get(&office365::SENDER_ALLOW)?,
     })
 }
 
@@ -301,7 +251,7 @@ fn build_queue(settings: &Settings) -> Option<queue::Config> {
         give_up_after: settings.get(&daemon::GIVE_UP_AFTER)?,
         on_uncertain: settings.get(&daemon::ON_UNCERTAIN)?,
         notices: queue::NoticeConfig {
-            hostname: settings.get(&listener_keys::HOSTNAME)?,
+            hostname: listeners::hostname(settings)?,
             to: settings.get(&notices::TO)?,
             delay_after: settings.get(&notices::DELAY_AFTER)?,
         },

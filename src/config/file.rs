@@ -13,6 +13,7 @@ use super::{
     fault::Faults,
     keys,
     layers::{Layer, guess},
+    slots::{Slot, section_path},
     suggest,
 };
 
@@ -72,13 +73,26 @@ fn parse(path: &Path, text: &str, faults: &mut Faults) -> FileState {
         let offset = error.span().map_or(0, |span| span.start);
         // Not the error's own text: it quotes the line, and that may hold a secret.
         let origin = file.column(offset);
-        faults.add(
-            path.display().to_string(),
-            format!("not TOML: {}", error.message()),
-            Some(&origin),
-        );
+        let message = format!("not TOML: {}{}", error.message(), both_forms(text));
+        faults.add(path.display().to_string(), message, Some(&origin));
     }
     FileState::Broken
+}
+
+/// What to do where a section stands once as `[name]` and again as `[[name]]`, which is what
+/// becomes of a file when a second listener is added to it.
+fn both_forms(text: &str) -> String {
+    let stands = |header: &str| text.lines().any(|line| line.trim_start().starts_with(header));
+    let both = |section: &&keys::Section| {
+        let name = section.name;
+        section.repeatable && stands(&format!("[{name}]")) && stands(&format!("[[{name}]]"))
+    };
+    match keys::SECTIONS.iter().find(both) {
+        Some(keys::Section { name, .. }) => {
+            format!("; where there are several, write the first one as `[[{name}]]` too")
+        }
+        None => String::new(),
+    }
 }
 
 struct Lines<'a> {
@@ -90,9 +104,18 @@ impl Lines<'_> {
     fn layer(&self, document: &DeTable<'_>, faults: &mut Faults) -> Layer {
         let mut layer = Layer::default();
         for (offset, name, value) in in_order(document) {
-            match value {
-                DeValue::Table(section) if is_section(name) => {
-                    self.section(name, section, &mut layer, faults);
+            match (keys::section(name), value) {
+                (Some(section), DeValue::Table(table)) => {
+                    self.section(section, None, table, &mut layer, faults);
+                }
+                (Some(section), DeValue::Array(items))
+                    if section.repeatable && !items.is_empty() && items.iter().all(is_table) =>
+                {
+                    for (number, item) in (1..).zip(items.iter()) {
+                        let DeValue::Table(table) = item.get_ref() else { continue };
+                        layer.begin(section.name, number, &self.line(item.span().start));
+                        self.section(section, Some(number), table, &mut layer, faults);
+                    }
                 }
                 _ => faults.add(name, stray(name, value), Some(&self.line(offset))),
             }
@@ -100,16 +123,26 @@ impl Lines<'_> {
         layer
     }
 
-    fn section(&self, section: &str, table: &DeTable<'_>, layer: &mut Layer, faults: &mut Faults) {
+    fn section(
+        &self,
+        section: &keys::Section,
+        number: Option<usize>,
+        table: &DeTable<'_>,
+        layer: &mut Layer,
+        faults: &mut Faults,
+    ) {
         for (offset, name, value) in in_order(table) {
             let origin = self.line(offset);
-            match keys::find(section, name) {
-                Some(spec) => layer.set(spec, Value::new(Some(&origin), kind(value))),
+            match keys::find(section.name, name) {
+                Some(spec) => {
+                    layer.set(Slot { spec, number }, Value::new(Some(&origin), kind(value)));
+                }
                 None => {
-                    let message = guess(section, name).message("unknown key", |spec| {
-                        if spec.section == section { spec.name.into() } else { spec.path() }
+                    let message = guess(section.name, name).message("unknown key", |spec| {
+                        if spec.section == section.name { spec.name.into() } else { spec.path() }
                     });
-                    faults.add(format!("{section}.{name}"), message, Some(&origin));
+                    let place = section_path(section.name, number);
+                    faults.add(format!("{place}.{name}"), message, Some(&origin));
                 }
             }
         }
@@ -144,7 +177,7 @@ fn stray(name: &str, value: &DeValue<'_>) -> String {
     if keys::is_later(name, "") {
         return "not supported by this version".into();
     }
-    if is_section(name) {
+    if keys::section(name).is_some() {
         return format!("expected a section, `[{name}]`");
     }
     if !matches!(value, DeValue::Table(_)) {
@@ -154,14 +187,14 @@ fn stray(name: &str, value: &DeValue<'_>) -> String {
             None => guess("", name).message("unknown key", keys::Spec::path),
         };
     }
-    match suggest::nearest(name, keys::SECTIONS.iter().map(|(section, _)| *section)) {
+    match suggest::nearest(name, keys::SECTIONS.iter().map(|section| section.name)) {
         Some(section) => format!("unknown section, did you mean `[{section}]`?"),
         None => "unknown section; `o365-relay config example` shows all there are".into(),
     }
 }
 
-fn is_section(name: &str) -> bool {
-    keys::SECTIONS.iter().any(|(section, _)| *section == name)
+fn is_table(item: &toml::Spanned<DeValue<'_>>) -> bool {
+    matches!(item.get_ref(), DeValue::Table(_))
 }
 
 fn kind(value: &DeValue<'_>) -> ValueKind {

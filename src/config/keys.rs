@@ -123,21 +123,58 @@ impl Default {
     }
 }
 
-/// Every section in the order of the example, with a line on what it is about.
-pub(super) const SECTIONS: &[(&str, &str)] = &[
-    ("office365", "The tenant, the application and the mailbox that mail is relayed through."),
-    ("sender", "Whose mail is taken."),
-    ("listener", "The SMTP server that applications send to."),
-    ("queue", "Where accepted mail waits, and for how long."),
-    ("notices", "Who hears of mail that fails or waits."),
-    ("http", "Health, metrics and status."),
-    ("log", "The log."),
-    ("daemon", "The process."),
+/// A section of the file.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    /// What it is about.
+    pub(super) about: &'static str,
+    /// Whether it may stand several times, as `[[name]]`.
+    pub(super) repeatable: bool,
+}
+
+/// Every section in the order of the example.
+pub(super) const SECTIONS: &[Section] = &[
+    once("office365", "The tenant, the application and the mailbox that mail is relayed through."),
+    once("sender", "Whose mail is taken."),
+    Section {
+        name: "listener",
+        about: "The SMTP server that applications send to. For several, such as a port per \
+                application, write `[[listener]]` for each: it has all of these keys with their \
+                defaults, and must set `addresses`. Their variables and paths for `--set` have its \
+                number, O365_RELAY__LISTENER__2__ALLOW and `listener.2.allow`; without a number \
+                they hold for each that does not set the key itself.",
+        repeatable: true,
+    },
+    once("queue", "Where accepted mail waits, and for how long."),
+    once("notices", "Who hears of mail that fails or waits."),
+    once("http", "Health, metrics and status."),
+    once("log", "The log."),
+    once("daemon", "The process."),
 ];
+
+const fn once(name: &'static str, about: &'static str) -> Section {
+    Section { name, about, repeatable: false }
+}
+
+/// The section of this name.
+pub(super) fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
+/// Whether the section may stand several times.
+pub(super) fn is_repeatable(name: &str) -> bool {
+    section(name).is_some_and(|section| section.repeatable)
+}
 
 /// Every key, in the order of the example.
 pub(super) fn table() -> impl Iterator<Item = &'static dyn AnyKey> {
     [office365::KEYS, listener::KEYS, daemon::KEYS, notices::KEYS].into_iter().flatten().copied()
+}
+
+/// Whether `value` can be read as one of this key, and if not, why.
+pub(super) fn check(spec: &Spec, value: &ValueKind) -> Parsed<()> {
+    table().find(|key| key.spec().path() == spec.path()).map_or(Ok(()), |key| key.check(value))
 }
 
 /// The key `section.name`.

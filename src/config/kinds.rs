@@ -1,17 +1,17 @@
 //! The kinds of values: each function reads one kind or says what it found and what it expects.
 //! Numbers and lists may come as text, since a variable holds nothing else.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
-    path::PathBuf,
-    time::Duration,
-};
+mod network;
+
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use config::ValueKind;
-use ipnet::IpNet;
 use secrecy::SecretString;
+
+pub(super) use network::{
+    address_or_off, file_mode, listener_addresses, networks, networks_if_any,
+};
 
 use super::{
     keys::office365::Identity,
@@ -149,18 +149,22 @@ pub(super) fn filled_list<T>(
     Ok(items)
 }
 
-/// Addresses to listen on.
-pub(super) fn socket_addresses(value: &ValueKind) -> Parsed<Vec<SocketAddr>> {
-    filled_list(value, "an IP address with a port, such as \"127.0.0.1:25\"", |text| {
-        text.parse().ok()
+/// A short name for logs and metrics.
+pub(super) fn name(value: &ValueKind) -> Parsed<String> {
+    text_as(value, "a name of up to 128 ASCII characters, without blanks and quotes", |text| {
+        (text.len() <= 128 && text.bytes().all(in_name)).then(|| text.to_owned())
     })
 }
 
-/// Networks; an address alone is a network of one.
-pub(super) fn networks(value: &ValueKind) -> Parsed<Vec<IpNet>> {
-    filled_list(value, "a network such as \"10.1.2.0/24\", or an IP address", |text| {
-        let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
-        text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(one)
+/// Whether an octet may stand in a [`name`].
+pub(super) fn in_name(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !b"\"'\\".contains(&octet)
+}
+
+/// One e-mail address.
+pub(super) fn sender(value: &ValueKind) -> Parsed<Address> {
+    text_as(value, "an e-mail address such as \"erp@contoso.com\"", |text| {
+        is_mailbox(text).then(|| text.parse().ok()).flatten()
     })
 }
 
@@ -333,13 +337,6 @@ pub(super) fn duration_or_off(
         return Ok(None);
     }
     duration(value, least, most).map(Some)
-}
-
-/// An address, or `off`.
-pub(super) fn address_or_off(value: &ValueKind) -> Parsed<Option<SocketAddr>> {
-    text_as(value, "an IP address with a port, such as \"127.0.0.1:9587\", or \"off\"", |text| {
-        if text == "off" { Some(None) } else { text.parse().ok().map(Some) }
-    })
 }
 
 /// What was found, as a message may show it.

@@ -10,25 +10,56 @@ use super::{
     fault::Faults,
     file::{self, FileState},
     keys::{self, AnyKey, Default as KeyDefault, Key, Spec, office365},
+    kinds,
+    slots::{self, Counts, Slot},
     suggest, text, variables,
 };
 use crate::{office365::clouds::Cloud, token::IdentityHost};
 
 /// The settings of one source; only known keys get in.
 #[derive(Clone, Default)]
-pub(super) struct Layer(Vec<(&'static Spec, Value)>);
+pub(super) struct Layer {
+    values: Vec<(Slot, Value)>,
+    /// Sections by number, with the place where they begin.
+    begun: Vec<(&'static str, usize, String)>,
+}
 
 impl Layer {
     /// Sets a key; the last one wins.
-    pub(super) fn set(&mut self, spec: &'static Spec, value: Value) {
-        self.0.push((spec, value));
+    pub(super) fn set(&mut self, slot: Slot, value: Value) {
+        self.values.push((slot, value));
+    }
+
+    /// A section that may stand several times begins, at `origin`.
+    pub(super) fn begin(&mut self, section: &'static str, number: usize, origin: &str) {
+        self.begun.push((section, number, origin.to_owned()));
+    }
+
+    fn count(&self, counts: &mut Counts) {
+        for (section, number, origin) in &self.begun {
+            counts.add(section, *number, Some(origin));
+        }
+        for (Slot { spec, number }, _) in &self.values {
+            if let Some(number) = number {
+                counts.add(spec.section, *number, None);
+            }
+        }
+    }
+
+    /// `[[listener]]` that stands once is `[listener]`.
+    fn drop_needless_numbers(&mut self, counts: &Counts) {
+        for (slot, _) in &mut self.values {
+            if counts.numbers(slot.spec.section).is_empty() {
+                slot.number = None;
+            }
+        }
     }
 }
 
 /// Names only: a value may be a secret.
 impl fmt::Debug for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|(spec, _)| spec.path())).finish()
+        f.debug_set().entries(self.values.iter().map(|(slot, _)| slot.path())).finish()
     }
 }
 
@@ -38,7 +69,7 @@ impl Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.iter().map(|(spec, value)| (spec.path(), value.clone())).collect())
+        Ok(self.values.iter().map(|(slot, value)| (slot.path(), value.clone())).collect())
     }
 }
 
@@ -60,6 +91,8 @@ pub(super) struct Effective {
 /// The values that hold, unchecked.
 pub(super) struct Settings {
     values: BTreeMap<String, Effective>,
+    /// Which sections stand several times.
+    counts: Counts,
     /// The default file that does not exist, where that is so.
     pub(super) absent_file: Option<std::path::PathBuf>,
     /// The file could not be used, so that keys may seem to be missing.
@@ -75,19 +108,27 @@ pub(super) fn gather(sources: &Sources, default_file: &Path, faults: &mut Faults
         FileState::Absent(path) => (Layer::default(), Some(path), false),
         FileState::Broken => (Layer::default(), None, true),
     };
-    let layers = [
+    let mut layers = [
         defaults(),
         variables::fallbacks(&sources.environment),
         file,
         variables::own(&sources.environment, faults),
         variables::set(&sources.set, faults),
     ];
+    let mut counts = Counts::default();
+    for layer in &layers {
+        layer.count(&mut counts);
+    }
+    counts.complain_of_gaps(faults);
+    for layer in &mut layers {
+        layer.drop_needless_numbers(&counts);
+    }
     let merged = layers
         .into_iter()
         .fold(config::Config::builder(), ConfigBuilder::<DefaultState>::add_source)
         .build();
     let values = match merged {
-        Ok(merged) => effective(&merged.cache),
+        Ok(merged) => effective(&merged.cache, &counts),
         Err(_) => {
             // Layers hold nothing but known paths; the error's text may show a value.
             faults.add("configuration", "its sources could not be merged", None);
@@ -95,7 +136,7 @@ pub(super) fn gather(sources: &Sources, default_file: &Path, faults: &mut Faults
         }
     };
     let identity_host = credential::identity_host(sources);
-    let mut settings = Settings { values, absent_file, broken_file, identity_host };
+    let mut settings = Settings { values, counts, absent_file, broken_file, identity_host };
     credential::settle(&mut settings, sources);
     settings.compute();
     settings
@@ -105,33 +146,104 @@ fn defaults() -> Layer {
     let mut layer = Layer::default();
     for spec in keys::table().map(AnyKey::spec) {
         if let Some(value) = spec.default.value() {
-            layer.set(spec, Value::new(None, value));
+            layer.set(Slot::of(spec), Value::new(None, value));
         }
     }
     layer
 }
 
-fn effective(merged: &Value) -> BTreeMap<String, Effective> {
+fn effective(merged: &Value, counts: &Counts) -> BTreeMap<String, Effective> {
     let entry = |table: &Value, name: &str| match &table.kind {
         ValueKind::Table(entries) => entries.get(name).cloned(),
         _ => None,
     };
     let mut values = BTreeMap::new();
-    for spec in keys::table().map(AnyKey::spec) {
-        let Some(value) = entry(merged, spec.section).and_then(|table| entry(&table, spec.name))
-        else {
-            continue;
-        };
+    for slot in slots::all(counts) {
+        let table = entry(merged, slot.spec.section).and_then(|table| match slot.number {
+            Some(number) => entry(&table, &number.to_string()),
+            None => Some(table),
+        });
+        let Some(value) = table.and_then(|table| entry(&table, slot.spec.name)) else { continue };
         let origin = match value.origin() {
             Some(origin) => Origin::Given(origin.to_owned()),
             None => Origin::Default("default".into()),
         };
-        values.insert(spec.path(), Effective { value: value.kind, origin });
+        values.insert(slot.path(), Effective { value: value.kind, origin });
     }
     values
 }
 
+/// One section: the only one of its name, or one of several by its number.
+#[derive(Clone, Copy)]
+pub(super) struct One<'a> {
+    settings: &'a Settings,
+    section: &'static str,
+    number: Option<usize>,
+}
+
+impl<'a> One<'a> {
+    /// Where its own value of a key belongs.
+    pub(super) fn slot(self, spec: &'static Spec) -> Slot {
+        Slot { spec, number: self.number }
+    }
+
+    /// `listener`, or `listener.2`.
+    pub(super) fn path(self) -> String {
+        slots::section_path(self.section, self.number)
+    }
+
+    /// Where it begins in the file, if it is one of several.
+    pub(super) fn origin(self) -> Option<&'a str> {
+        self.settings.counts.origin(self.section, self.number?)
+    }
+
+    /// What it sets itself.
+    pub(super) fn own(self, spec: &'static Spec) -> Option<&'a Effective> {
+        self.settings.values.get(&self.slot(spec).path())
+    }
+
+    /// What holds for a key, if anything does: its own value, else that of all of them.
+    pub(super) fn effective(self, spec: &'static Spec) -> Option<&'a Effective> {
+        self.own(spec).or_else(|| self.settings.effective(spec))
+    }
+
+    /// The value of a key, if there is one and it can be read.
+    pub(super) fn get<T>(self, key: &'static Key<T>) -> Option<T> {
+        self.effective(&key.spec).and_then(|found| key.parse(&found.value).ok())
+    }
+
+    /// Where a key was set, if somebody did.
+    pub(super) fn given(self, spec: &'static Spec) -> Option<&'a str> {
+        self.effective(spec)?.given()
+    }
+}
+
+impl Effective {
+    /// Where it was set, if somebody did.
+    pub(super) fn given(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Given(origin) => Some(origin),
+            Origin::Default(_) => None,
+        }
+    }
+}
+
 impl Settings {
+    /// Each section of this name.
+    pub(super) fn each(&self, section: &'static str) -> Vec<One<'_>> {
+        let one = |number| One { settings: self, section, number };
+        let numbers = self.counts.numbers(section);
+        if numbers.is_empty() {
+            return vec![one(None)];
+        }
+        numbers.into_iter().map(|number| one(Some(number))).collect()
+    }
+
+    /// Every value that somebody set or that is a default, before one takes the place of another.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, &Effective)> {
+        slots::all(&self.counts).filter_map(|slot| Some((slot, self.values.get(&slot.path())?)))
+    }
+
     /// What holds for a key, if anything does.
     pub(super) fn effective(&self, spec: &Spec) -> Option<&Effective> {
         self.values.get(&spec.path())
@@ -144,10 +256,7 @@ impl Settings {
 
     /// Where a key was set, if somebody did.
     pub(super) fn given(&self, spec: &Spec) -> Option<&str> {
-        match &self.effective(spec)?.origin {
-            Origin::Given(origin) => Some(origin),
-            Origin::Default(_) => None,
-        }
+        self.effective(spec)?.given()
     }
 
     /// Takes back what was set for a key.
@@ -175,6 +284,23 @@ impl Settings {
         let (hostname, ehlo_name) = own_names(&uname.nodename().to_string_lossy());
         self.fill(&keys::listener::HOSTNAME.spec, hostname, "default, the host's name");
         self.fill(&office365::EHLO_NAME.spec, ehlo_name, "default, the host's name");
+        self.name_listeners();
+    }
+
+    fn name_listeners(&mut self) {
+        let (name, addresses) = (&keys::listener::NAME, &keys::listener::ADDRESSES);
+        let named = |one: One<'_>| {
+            let address = one.get(addresses)?.first()?.to_string();
+            let octet = |c: char| if c.is_ascii() && kinds::in_name(c as u8) { c } else { '_' };
+            Some((one.slot(&name.spec).path(), address.chars().map(octet).collect::<String>()))
+        };
+        let nameless = self.each(name.spec.section).into_iter();
+        let nameless = nameless.filter(|one| one.own(&name.spec).is_none());
+        let names: Vec<_> = nameless.filter_map(named).collect();
+        for (path, name) in names {
+            let origin = Origin::Default("default, its first address".into());
+            self.values.insert(path, Effective { value: name.into(), origin });
+        }
     }
 
     fn fill(&mut self, spec: &Spec, value: impl Into<ValueKind>, note: &str) {
@@ -228,7 +354,7 @@ pub(super) fn guess(section: &str, name: &str) -> Guess {
 
 impl Guess {
     /// The message for it; `name` says how a key is called where the unknown one was found.
-    pub(super) fn message(&self, what: &str, name: impl Fn(&Spec) -> String) -> String {
+    pub(super) fn message(&self, what: &str, name: impl Fn(&'static Spec) -> String) -> String {
         match self {
             Self::Later => "not supported by this version".into(),
             Self::Near(spec) => format!("{what}, did you mean `{}`?", name(spec)),

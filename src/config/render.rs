@@ -7,7 +7,7 @@ use config::ValueKind;
 use super::{
     Setting,
     keys::{self, AnyKey, Default, Spec},
-    layers::{Origin, Settings},
+    layers::{One, Origin, Settings},
 };
 
 const HEAD: &str = "\
@@ -24,11 +24,12 @@ const WIDTH: usize = 96;
 #[must_use]
 pub fn example() -> String {
     let mut out = HEAD.to_owned();
-    for (section, about) in keys::SECTIONS {
-        let _ = write!(out, "\n[{section}]\n# {about}\n");
-        for spec in keys::table().map(AnyKey::spec).filter(|spec| spec.section == *section) {
+    for keys::Section { name, about, .. } in keys::SECTIONS {
+        let _ = writeln!(out, "\n[{name}]");
+        comment(&mut out, about);
+        for spec in keys::table().map(AnyKey::spec).filter(|spec| spec.section == *name) {
             out.push('\n');
-            comment(&mut out, spec);
+            explain(&mut out, spec);
             let mark = if matches!(spec.default, Default::Required { .. }) { "" } else { "# " };
             let _ = writeln!(out, "{mark}{} = {}", spec.name, sample(spec));
         }
@@ -36,7 +37,7 @@ pub fn example() -> String {
     out
 }
 
-fn comment(out: &mut String, spec: &Spec) {
+fn explain(out: &mut String, spec: &Spec) {
     let mut text = spec.doc.to_owned();
     match spec.default {
         Default::Computed { from, .. } => {
@@ -45,6 +46,10 @@ fn comment(out: &mut String, spec: &Spec) {
         Default::Nothing { .. } => text.push_str(" Default: not set."),
         _ => {}
     }
+    comment(out, &text);
+}
+
+fn comment(out: &mut String, text: &str) {
     let mut line = String::from("#");
     for word in text.split(' ') {
         if line.len() + 1 + word.len() > WIDTH {
@@ -69,14 +74,23 @@ fn sample(spec: &Spec) -> String {
     }
 }
 
-/// Every key with the value that holds, in the order of the example.
+/// Every key with the value that holds, in the order of the example; where there are several of a
+/// section, one after the other.
 pub(super) fn rows(settings: &Settings) -> Vec<Setting> {
-    keys::table().map(AnyKey::spec).map(|spec| row(settings, spec)).collect()
+    let keys_of = |section: &'static str| {
+        keys::table().map(AnyKey::spec).filter(move |spec| spec.section == section)
+    };
+    let section_rows = |section: &'static keys::Section| {
+        let rows =
+            |one: One<'_>| keys_of(section.name).map(|spec| row(one, spec)).collect::<Vec<_>>();
+        settings.each(section.name).into_iter().flat_map(rows).collect::<Vec<_>>()
+    };
+    keys::SECTIONS.iter().flat_map(section_rows).collect()
 }
 
-fn row(settings: &Settings, spec: &Spec) -> Setting {
-    let (value, origin) = match settings.effective(spec) {
-        Some(_) if spec.secret => ("********".into(), settings.given(spec).unwrap_or_default()),
+fn row(one: One<'_>, spec: &'static Spec) -> Setting {
+    let (value, origin) = match one.effective(spec) {
+        Some(_) if spec.secret => ("********".into(), one.given(spec).unwrap_or_default()),
         Some(found) => match &found.origin {
             Origin::Given(origin) | Origin::Default(origin) => {
                 (shown(spec, &found.value), origin.as_str())
@@ -84,7 +98,7 @@ fn row(settings: &Settings, spec: &Spec) -> Setting {
         },
         None => ("(not set)".into(), "default"),
     };
-    Setting { key: spec.path(), value, origin: origin.to_owned() }
+    Setting { key: one.slot(spec).path(), value, origin: origin.to_owned() }
 }
 
 /// A number from the environment is text, but reads better as a number.

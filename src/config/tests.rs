@@ -2,6 +2,7 @@
 
 mod credentials;
 mod faults;
+mod several;
 mod table;
 
 use std::{fs, num::NonZeroU32, path::PathBuf, time::Duration};
@@ -103,11 +104,11 @@ fn with(extra: &str) -> Bench {
 #[test]
 fn defaults_hold_once_the_required_keys_are_set() {
     let config = with("").load();
-    let addresses: Vec<_> = config.listener.addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = config.listeners[0].addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["127.0.0.1:25", "[::1]:25"]);
-    assert_eq!(config.listener.max_message_size, 35 * 1024 * 1024);
-    assert_eq!(config.listener.min_data_rate, 64);
-    assert_eq!(config.listener.fallback_from, "relay@contoso.com");
+    assert_eq!(config.listeners[0].max_message_size, 35 * 1024 * 1024);
+    assert_eq!(config.listeners[0].min_data_rate, 64);
+    assert_eq!(config.listeners[0].fallback_from, "relay@contoso.com");
     assert_eq!(config.store.history_keep, Duration::from_secs(30 * 24 * 3600));
     assert_eq!(
         config.token.token_url,
@@ -129,16 +130,16 @@ fn defaults_hold_once_the_required_keys_are_set() {
 fn later_sources_win() {
     let file = || with("[listener]\nmax_recipients = 2\nallow = [\"10.0.0.0/8\", \"::1\"]\n");
     let name = "O365_RELAY__LISTENER__MAX_RECIPIENTS";
-    assert_eq!(with("").load().listener.max_recipients, 500);
-    assert_eq!(file().load().listener.max_recipients, 2);
-    assert_eq!(file().variable(name, "3").load().listener.max_recipients, 3);
+    assert_eq!(with("").load().listeners[0].max_recipients, 500);
+    assert_eq!(file().load().listeners[0].max_recipients, 2);
+    assert_eq!(file().variable(name, "3").load().listeners[0].max_recipients, 3);
     let all = file().variable(name, "3").set("listener.max_recipients=4");
-    assert_eq!(all.load().listener.max_recipients, 4);
-    assert_eq!(all.set("listener.max_recipients=5").load().listener.max_recipients, 5);
+    assert_eq!(all.load().listeners[0].max_recipients, 4);
+    assert_eq!(all.set("listener.max_recipients=5").load().listeners[0].max_recipients, 5);
     // An empty variable counts as unset, and a list replaces a list.
-    assert_eq!(file().variable(name, "").load().listener.max_recipients, 2);
+    assert_eq!(file().variable(name, "").load().listeners[0].max_recipients, 2);
     let lists = file().variable("O365_RELAY__LISTENER__ALLOW", "192.0.2.7, 10.0.0.0/8,");
-    let allow: Vec<_> = lists.load().listener.allow.iter().map(ToString::to_string).collect();
+    let allow: Vec<_> = lists.load().listeners[0].allow.iter().map(ToString::to_string).collect();
     assert_eq!(allow, ["192.0.2.7/32", "10.0.0.0/8"]);
 }
 

@@ -8,6 +8,7 @@ use super::{
     fault::Faults,
     keys::{self, AnyKey, Spec},
     layers::{Layer, guess},
+    slots::{Slot, split_path, split_variable},
     suggest,
 };
 
@@ -23,12 +24,12 @@ pub(super) fn own(environment: &BTreeMap<String, String>, faults: &mut Faults) -
             continue;
         }
         let origin = format!("environment variable {name}");
-        match specs().find(|spec| spec.variable() == *name) {
+        match Slot::at_variable(name) {
             // Where the environment is read, this stands for octets that are not UTF-8.
             _ if value.contains(char::REPLACEMENT_CHARACTER) => {
                 faults.add(name, "its value is not UTF-8", None);
             }
-            Some(spec) => layer.set(spec, Value::new(Some(&origin), value.as_str())),
+            Some(slot) => layer.set(slot, Value::new(Some(&origin), value.as_str())),
             None => faults.add(name, misspelt(&upper), None),
         }
     }
@@ -42,7 +43,7 @@ pub(super) fn fallbacks(environment: &BTreeMap<String, String>) -> Layer {
         let Some(name) = spec.fallback else { continue };
         if let Some(value) = environment.get(name).filter(|value| !value.is_empty()) {
             let origin = format!("environment variable {name}");
-            layer.set(spec, Value::new(Some(&origin), value.as_str()));
+            layer.set(Slot::of(spec), Value::new(Some(&origin), value.as_str()));
         }
     }
     layer
@@ -57,15 +58,15 @@ pub(super) fn set(arguments: &[String], faults: &mut Faults) -> Layer {
             Some((path, value)) => (path.trim(), Some(value)),
             None => (argument.trim(), None),
         };
-        let parts = path.split_once('.').filter(|_| is_path(path));
-        let spec = parts.and_then(|(section, name)| keys::find(section, name));
-        match (spec, parts, value) {
-            (Some(spec), _, Some(value)) => layer.set(spec, Value::new(Some(&origin), value)),
+        let parts = split_path(path).filter(|_| is_path(path));
+        match (Slot::at_path(path), parts, value) {
+            (Some(slot), _, Some(value)) => layer.set(slot, Value::new(Some(&origin), value)),
             (Some(_), _, None) => {
                 faults.add(path, "no value; write `section.key=value`", Some(&origin));
             }
-            (None, Some((section, name)), Some(_)) => {
-                let message = guess(section, name).message("unknown key", Spec::path);
+            (None, Some((section, number, name)), Some(_)) => {
+                let numbered = |spec: &'static Spec| near(spec, section, number).path();
+                let message = guess(section, name).message("unknown key", numbered);
                 faults.add(path, message, Some(&origin));
             }
             // What is no path is not shown, since it may be a secret.
@@ -105,10 +106,9 @@ fn misspelt(upper: &str) -> String {
     if let Some(spec) = same {
         return format!("not read; write `{}`", spec.variable());
     }
-    let double = upper.strip_prefix("O365_RELAY__").and_then(|rest| rest.split_once("__"));
-    if let Some((section, name)) = double {
-        let guess = guess(&section.to_lowercase(), &name.to_lowercase());
-        return guess.message("unknown variable", Spec::variable);
+    if let Some((section, number, name)) = split_variable(upper) {
+        let numbered = |spec: &'static Spec| near(spec, &section, number).variable();
+        return guess(&section, &name).message("unknown variable", numbered);
     }
     let names: Vec<_> = specs().map(|spec| plain(&spec.variable())).collect();
     let near = suggest::nearest(&plain(upper), names.iter().map(String::as_str));
@@ -116,6 +116,11 @@ fn misspelt(upper: &str) -> String {
         Some(spec) => format!("unknown variable, did you mean `{}`?", spec.variable()),
         None => "unknown variable; ours are O365_RELAY_CONFIG and O365_RELAY__SECTION__KEY".into(),
     }
+}
+
+/// What was meant, in the section by its number if it is a key of that section.
+fn near(spec: &'static Spec, section: &str, number: Option<usize>) -> Slot {
+    Slot { spec, number: number.filter(|_| spec.section == section) }
 }
 
 /// A variable's name without our prefix and without regard to doubled underscores.

@@ -1,6 +1,6 @@
 //! The snapshot behind `/status` and `/readyz`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,8 @@ pub struct Watched {
     pub clock: Clock,
     /// When the daemon started.
     pub started: UnixMillis,
-    /// Where the SMTP server listens.
-    pub listening: Vec<SocketAddr>,
+    /// The listeners of the SMTP server.
+    pub listeners: Vec<ListenerStatus>,
 }
 
 /// What `/readyz` answers.
@@ -61,8 +61,11 @@ pub struct Status {
     pub mode: Mode,
     /// When the daemon started.
     pub started: String,
-    /// Where the SMTP server listens.
-    pub listening: Vec<SocketAddr>,
+    /// Where the SMTP server listens: the addresses of all listeners.
+    pub listening: Vec<String>,
+    /// The listeners of the SMTP server.
+    #[serde(default)]
+    pub listeners: Vec<ListenerStatus>,
     /// As `/readyz`.
     pub readiness: Readiness,
     /// The access token.
@@ -73,6 +76,17 @@ pub struct Status {
     pub lanes: Vec<LaneStatus>,
     /// The recipients that failed last, newest first.
     pub failures: Vec<Failure>,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its addresses: IP addresses with a port, and `unix:` with a path.
+    pub addresses: Vec<String>,
+    /// The reverse-path that its mail gets; `null` if the client names it.
+    pub sender: Option<String>,
 }
 
 /// The access token.
@@ -237,7 +251,8 @@ impl Watched {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.mode(),
             started: self.started.rfc3339(),
-            listening: self.listening.clone(),
+            listening: self.listeners.iter().flat_map(|one| one.addresses.clone()).collect(),
+            listeners: self.listeners.clone(),
             readiness: self.readiness(),
             token: self.token_status(now),
             relay_pause: self.queue.relay_pause().map(pause_status),

@@ -1,159 +1,153 @@
-//! The accept loop.
+//! The accept loops: one for each socket, so that none waits for another.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    time::sleep,
-};
+use tokio::time::sleep;
 use tracing::Instrument;
 
-use super::{Config, connection::Connection, limits::Limits, outlet::Outlet, shared::Shared};
+use super::{
+    Config,
+    address::Address,
+    client::Client,
+    connection::Connection,
+    limits::{LimitReached, Limits, Permit, Room},
+    outlet::Outlet,
+    proxy::{self, Source},
+    shared::Shared,
+    socket::{ListenerError, Socket},
+    stream::Stream,
+};
 use crate::{clock::Clock, drain::Drain, smtp::reply::Reply};
-
-/// Connections that wait to be accepted: a burst of clients is not refused by the kernel.
-const BACKLOG: u32 = 1024;
 
 /// After a failed accept (out of descriptors, say) the loop must not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// Why an address could not be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("could not listen on {address}: {source}{}", hint(*address, source))]
-pub struct ListenerError {
-    address: SocketAddr,
-    source: io::Error,
-}
-
-impl ListenerError {
-    /// The address that was asked for.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// What the system said.
-    #[must_use]
-    pub fn cause(&self) -> &io::Error {
-        &self.source
-    }
-}
-
-fn hint(address: SocketAddr, source: &io::Error) -> String {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "; another program has this port (another o365-relay, or a mail server that came with \
-             the system): find it with `ss -ltnp 'sport = :{}'` and stop it, or set listener.addresses",
-            address.port()
-        ),
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "; ports below 1024 need root or CAP_NET_BIND_SERVICE: start it with the systemd unit, \
-             or set listener.addresses to a port such as 127.0.0.1:2525"
-                .into()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this host has no such address: correct listener.addresses".into()
-        }
-        _ => String::new(),
-    }
-}
-
-/// Bound sockets, ready to serve.
+/// All listeners with their bound sockets, ready to serve.
 #[derive(Debug)]
-pub struct Listener {
-    sockets: Vec<TcpListener>,
+pub struct Listeners(Vec<Listener>);
+
+#[derive(Debug)]
+struct Listener {
+    config: Config,
+    sockets: Vec<Socket>,
 }
 
-impl Listener {
-    /// Binds all addresses. One of IPv6 is left out with a warning on a host without IPv6, as
-    /// long as another remains.
+/// Where one listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// The listener's name.
+    pub name: String,
+    /// Its addresses, with the ports that the system chose for port 0.
+    pub addresses: Vec<Address>,
+    /// The reverse-path that its mail gets, if it is fixed.
+    pub sender: Option<String>,
+}
+
+impl Listeners {
+    /// Binds all addresses of all listeners. One of IPv6 is left out with a warning on a host
+    /// without IPv6, as long as its listener has another.
     ///
     /// # Errors
     /// [`ListenerError`] names the address, the reason and the next step.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, ListenerError> {
-        let mut sockets = Vec::new();
-        let mut left_out = Vec::new();
-        for &address in addresses {
-            // On its own `[::]` takes IPv4 too, where the system says so; beside an IPv4 address
-            // with the same port it must not, or the second of the two cannot be bound.
-            let beside_ipv4 =
-                addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
-            match bind(address, beside_ipv4) {
-                Ok(socket) => sockets.push(socket),
-                Err(source) if lacks_ipv6(address, &source) => {
-                    left_out.push(ListenerError { address, source });
-                }
-                Err(source) => return Err(ListenerError { address, source }),
-            }
-        }
-        if sockets.is_empty()
-            && let Some(error) = left_out.pop()
-        {
-            return Err(error);
-        }
-        for error in left_out {
-            tracing::warn!(%error, "no IPv6 on this host, address left out");
-        }
-        Ok(Self { sockets })
+    pub fn bind(configs: Vec<Config>) -> Result<Self, ListenerError> {
+        let all: Vec<_> = configs.iter().flat_map(|config| config.addresses.clone()).collect();
+        let bind = |config: Config| {
+            let sockets = bind(&config, &all)?;
+            Ok(Listener { config, sockets })
+        };
+        configs.into_iter().map(bind).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The addresses in use, with the ports that the system chose for port 0.
+    /// Where each of them listens.
     #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    pub fn listening(&self) -> Vec<Listening> {
+        let listening = |listener: &Listener| Listening {
+            name: listener.config.name.clone(),
+            addresses: listener.sockets.iter().filter_map(Socket::address).collect(),
+            sender: listener.config.sender.as_ref().map(ToString::to_string),
+        };
+        self.0.iter().map(listening).collect()
     }
 
     /// Accepts connections until the drain begins; sessions are tasks of `drain`. Finished mail
     /// goes to `outlet`.
-    pub fn serve(self, config: Config, outlet: Arc<dyn Outlet>, clock: Clock, drain: &Drain) {
-        let limits = Limits::new(config.max_connections, config.max_connections_per_client);
-        let shared = Arc::new(Shared::new(config, outlet, clock));
-        for socket in self.sockets {
-            let accept = Accept {
-                socket,
-                shared: Arc::clone(&shared),
-                limits: limits.clone(),
-                drain: drain.clone(),
-            };
-            drain.spawn(accept.run());
+    pub fn serve(self, outlet: &Arc<dyn Outlet>, clock: Clock, drain: &Drain) {
+        let limits = Limits::default();
+        for (number, listener) in self.0.into_iter().enumerate() {
+            let config = listener.config;
+            let room =
+                limits.room(number, config.max_connections, config.max_connections_per_client);
+            let shared = Arc::new(Shared::new(config, Arc::clone(outlet), clock));
+            for socket in listener.sockets {
+                let door =
+                    Door { shared: Arc::clone(&shared), room: room.clone(), drain: drain.clone() };
+                drain.spawn(door.serve(socket));
+            }
         }
     }
 }
 
-fn bind(address: SocketAddr, beside_ipv4: bool) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if address.is_ipv6() && beside_ipv4 {
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+fn bind(config: &Config, all: &[Address]) -> Result<Vec<Socket>, ListenerError> {
+    let mut sockets = Vec::new();
+    let mut left_out = Vec::new();
+    for address in &config.addresses {
+        // On its own `[::]` takes IPv4 too, where the system says so; beside an IPv4 address
+        // with the same port it must not, or the second of the two cannot be bound.
+        let ipv6_only = all.iter().any(|other| is_ipv4_beside(other, address));
+        let error = |source| {
+            let (address, keys) = (address.clone(), config.keys.clone());
+            ListenerError { address, keys, source }
+        };
+        match Socket::bind(address, ipv6_only, config.unix_mode) {
+            Ok(socket) => sockets.push(socket),
+            Err(source) if lacks_ipv6(address, &source) => left_out.push(error(source)),
+            Err(source) => return Err(error(source)),
+        }
     }
-    // A restart must not wait for the old connections' TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    if sockets.is_empty()
+        && let Some(error) = left_out.pop()
+    {
+        return Err(error);
+    }
+    for error in left_out {
+        tracing::warn!(%error, "no IPv6 on this host, address left out");
+    }
+    Ok(sockets)
 }
 
-fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+fn is_ipv4_beside(other: &Address, address: &Address) -> bool {
+    match (other, address) {
+        (Address::Tcp(other), Address::Tcp(address)) => {
+            other.is_ipv4() && other.port() == address.port()
+        }
+        _ => false,
+    }
+}
+
+fn lacks_ipv6(address: &Address, error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = 97;
-    address.is_ipv6()
+    matches!(address, Address::Tcp(address) if address.is_ipv6())
         && (error.kind() == io::ErrorKind::AddrNotAvailable
             || error.raw_os_error() == Some(EAFNOSUPPORT))
 }
 
-struct Accept {
-    socket: TcpListener,
+/// Who comes in, and who does not.
+#[derive(Clone)]
+struct Door {
     shared: Arc<Shared>,
-    limits: Limits,
+    room: Room,
     drain: Drain,
 }
 
-impl Accept {
-    async fn run(self) {
+impl Door {
+    async fn serve(self, socket: Socket) {
         loop {
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                accepted = socket.accept() => accepted,
                 () = self.drain.signaled() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.open(stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed, trying again");
                     sleep(ACCEPT_BACK_OFF).await;
@@ -162,35 +156,85 @@ impl Accept {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let client = peer.ip().to_canonical();
-        let _ = stream.set_nodelay(true);
-        if !self.shared.config.allow.iter().any(|network| network.contains(&client)) {
-            let text = format!("{client} is not in listener.allow of this relay");
-            return refuse(&stream, peer, &Reply::new(550, (5, 7, 1), text));
+    /// Whoever is refused costs no task, apart from who stands behind a balancer.
+    fn open(&self, stream: Stream, peer: Client) {
+        if self.shared.is_balancer(peer) {
+            match self.room.enter() {
+                Ok(permit) => {
+                    self.drain.spawn(self.clone().read_header(stream, peer, permit));
+                }
+                Err(limit) => self.refuse(&stream, peer, &over(limit)),
+            }
+            return;
         }
-        let permit = match self.limits.admit(client) {
-            Ok(permit) => permit,
-            Err(limit) => {
-                return refuse(&stream, peer, &Reply::new(421, (4, 3, 2), limit.to_string()));
+        match self.admit(peer, || self.room.enter()) {
+            Ok(permit) => {
+                self.drain.spawn(self.session(stream, peer, permit));
+            }
+            Err(reply) => self.refuse(&stream, peer, &reply),
+        }
+    }
+
+    /// The header says who the client is, and from there on all is as if it had come itself.
+    async fn read_header(self, mut stream: Stream, balancer: Client, permit: Permit) {
+        let header = tokio::select! {
+            header = proxy::read_header(&mut stream) => header,
+            () = self.drain.signaled() => return,
+        };
+        let client = match header {
+            Ok(Source::Client(address)) => Client::at(address),
+            Ok(Source::Balancer) => balancer,
+            Err(fault) => {
+                let reply = self.shared.no_header(balancer, &fault);
+                return self.refuse(&stream, balancer, &reply);
             }
         };
-        let session = format!("{:08x}", fastrand::u32(..));
-        let span = tracing::info_span!("session", id = session);
+        match self.admit(client, || Ok(permit)) {
+            Ok(permit) => self.session(stream, client, permit).await,
+            Err(reply) => self.refuse(&stream, client, &reply),
+        }
+    }
+
+    /// Whether the client may come in; `enter` gives it a place.
+    fn admit(
+        &self,
+        client: Client,
+        enter: impl FnOnce() -> Result<Permit, LimitReached>,
+    ) -> Result<Permit, Reply> {
+        if let Some(reply) = self.shared.not_allowed(client) {
+            return Err(reply);
+        }
+        enter().and_then(|permit| permit.of(client)).map_err(over)
+    }
+
+    fn session(
+        &self,
+        stream: Stream,
+        client: Client,
+        permit: Permit,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let id = format!("{:08x}", fastrand::u32(..));
+        let span = tracing::info_span!("session", id, listener = self.shared.config.name);
         let connection =
-            Connection::new(stream.into(), client, Arc::clone(&self.shared), self.drain.clone());
-        let task = async move {
+            Connection::new(stream, client, Arc::clone(&self.shared), self.drain.clone());
+        let session = async move {
             connection.run().await;
             drop(permit);
         };
-        self.drain.spawn(task.instrument(span));
+        session.instrument(span)
+    }
+
+    /// One line into the fresh socket's empty buffer, without waiting for a client that may not
+    /// read.
+    fn refuse(&self, stream: &Stream, client: Client, reply: &Reply) {
+        let mut line = Vec::new();
+        reply.write_to(&mut line);
+        stream.try_write(&line);
+        let listener = &self.shared.config.name;
+        tracing::warn!(%client, listener, %reply, "connection refused");
     }
 }
 
-/// One line into the fresh socket's empty buffer, without waiting for a client that may not read.
-fn refuse(stream: &TcpStream, peer: SocketAddr, reply: &Reply) {
-    let mut line = Vec::new();
-    reply.write_to(&mut line);
-    let _ = stream.try_write(&line);
-    tracing::warn!(client = %peer, %reply, "connection refused");
+fn over(limit: LimitReached) -> Reply {
+    Reply::new(421, (4, 3, 2), limit.to_string())
 }

@@ -1,14 +1,17 @@
 //! One connection: drives [`Server`] over a socket. It decides nothing about the protocol; it
 //! reads, writes, waits, and carries out the steps.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{incoming::Incoming, rate::RateWatch, shared::Shared, stream::Stream};
+use super::{
+    client::Client, incoming::Incoming, proxy::Uninvited, rate::RateWatch, shared::Shared,
+    stream::Stream,
+};
 use crate::{
     drain::Drain,
     smtp::{
@@ -31,7 +34,7 @@ type Ending = Result<&'static str, io::Error>;
 
 pub(super) struct Connection {
     stream: Stream,
-    client: IpAddr,
+    client: Client,
     shared: Arc<Shared>,
     drain: Drain,
     server: Server,
@@ -40,10 +43,11 @@ pub(super) struct Connection {
     replies: Vec<u8>,
     session_ends: Instant,
     rate: RateWatch,
+    opening: Uninvited,
 }
 
 impl Connection {
-    pub fn new(stream: Stream, client: IpAddr, shared: Arc<Shared>, drain: Drain) -> Self {
+    pub fn new(stream: Stream, client: Client, shared: Arc<Shared>, drain: Drain) -> Self {
         let session_ends = Instant::now() + shared.config.session_timeout;
         let server = Server::new(Arc::clone(&shared.rules));
         let config = &shared.config;
@@ -58,6 +62,7 @@ impl Connection {
             replies: Vec::new(),
             session_ends,
             rate,
+            opening: Uninvited::default(),
         }
     }
 
@@ -81,6 +86,10 @@ impl Connection {
                 Read::Stop(reply, ending) => return self.close(&reply, ending).await,
             };
             let mut input = &buffer[..length];
+            if self.opening.is_header(input) {
+                let reply = self.shared.uninvited_header(self.client);
+                return self.close(&reply, "PROXY header refused").await;
+            }
             while let Some(step) = self.advance(&mut input, &mut data) {
                 if let Some(ending) = self.carry_out(step, &mut data).await? {
                     return Ok(ending);

@@ -1,10 +1,10 @@
 //! One message on its way from the socket to where mail goes.
 
-use std::{net::IpAddr, pin::pin};
+use std::pin::pin;
 
 use tokio::time::Instant;
 
-use super::{outlet::not_stored, shared::Shared};
+use super::{client::Client, outlet::not_stored, shared::Shared};
 use crate::{
     mail::{
         header::{HeaderEditor, Repair},
@@ -31,12 +31,12 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Begins a draft with our Received field on top.
-    pub fn begin(shared: &Shared, client: IpAddr, hello: &Hello, envelope: Box<Envelope>) -> Self {
+    pub fn begin(shared: &Shared, client: Client, hello: &Hello, envelope: Box<Envelope>) -> Self {
         let draft = shared.outlet.draft();
         let date = shared.clock.now().rfc5322();
         let received = Received {
             client_name: hello.name(),
-            client_address: Some(client),
+            client_address: client.address(),
             hostname: &shared.config.hostname,
             protocol: hello.protocol(envelope.parameters.smtputf8),
             id: draft.id(),

@@ -1,33 +1,44 @@
-//! How many connections at a time, in all and from one client address.
+//! How many connections at a time: each listener has room of its own, so that a flood at one of
+//! them leaves the others alone, and no client may have more than its share.
+//!
+//! The share counts over all listeners, or whoever floods would get it once for each. Programs of
+//! this host are counted at each listener on its own: they all have one address, and the port is
+//! what tells them apart.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Counts connections. Clones count together.
-#[derive(Debug, Clone)]
-pub(super) struct Limits(Arc<Shared>);
+use super::client::Client;
 
-#[derive(Debug)]
-struct Shared {
-    most: usize,
-    most_per_client: usize,
-    counts: Mutex<Counts>,
-}
+/// Counts the connections of all listeners. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Limits(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    all: usize,
-    by_client: HashMap<IpAddr, usize>,
+    by_listener: HashMap<usize, usize>,
+    by_client: HashMap<Counted, usize>,
+}
+
+/// What a client's connections are counted under: a listener's number for a local one.
+type Counted = (Option<usize>, Client);
+
+/// The room of one listener.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    limits: Limits,
+    listener: usize,
+    most: usize,
+    most_per_client: usize,
 }
 
 /// One counted connection; dropping it makes room.
 #[derive(Debug)]
 pub(super) struct Permit {
-    limits: Limits,
-    client: IpAddr,
+    room: Room,
+    counted: Option<Counted>,
 }
 
 /// Which limit stands in the way; its text is for the client.
@@ -40,38 +51,62 @@ pub(super) enum LimitReached {
 }
 
 impl Limits {
-    pub fn new(most: usize, most_per_client: usize) -> Self {
-        Self(Arc::new(Shared { most, most_per_client, counts: Mutex::default() }))
-    }
-
-    pub fn admit(&self, client: IpAddr) -> Result<Permit, LimitReached> {
-        let mut counts = self.counts();
-        if counts.all >= self.0.most {
-            return Err(LimitReached::All);
-        }
-        let of_client = counts.by_client.entry(client).or_default();
-        if *of_client >= self.0.most_per_client {
-            return Err(LimitReached::Client);
-        }
-        *of_client += 1;
-        counts.all += 1;
-        Ok(Permit { limits: self.clone(), client })
+    /// The room of listener number `listener`.
+    pub fn room(&self, listener: usize, most: usize, most_per_client: usize) -> Room {
+        Room { limits: self.clone(), listener, most, most_per_client }
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    /// Room for a connection whose client is not known yet.
+    pub fn enter(&self) -> Result<Permit, LimitReached> {
+        let mut counts = self.limits.counts();
+        let here = counts.by_listener.entry(self.listener).or_default();
+        if *here >= self.most {
+            return Err(LimitReached::All);
+        }
+        *here += 1;
+        Ok(Permit { room: self.clone(), counted: None })
+    }
+}
+
+impl Permit {
+    /// Counts the connection under its client; the place is lost if that client has its share.
+    pub fn of(mut self, client: Client) -> Result<Self, LimitReached> {
+        let counted = (client.is_local().then_some(self.room.listener), client);
+        let limits = self.room.limits.clone();
+        let mut counts = limits.counts();
+        let connections = counts.by_client.entry(counted).or_default();
+        if *connections < self.room.most_per_client {
+            *connections += 1;
+            drop(counts);
+            self.counted = Some(counted);
+            return Ok(self);
+        }
+        drop(counts); // the permit's end counts too
+        Err(LimitReached::Client)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.limits.counts();
-        counts.all -= 1;
-        if let Some(count) = counts.by_client.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.by_client.remove(&self.client);
-            }
+        let mut counts = self.room.limits.counts();
+        release(&mut counts.by_listener, &self.room.listener);
+        if let Some(counted) = self.counted {
+            release(&mut counts.by_client, &counted);
+        }
+    }
+}
+
+fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -80,16 +115,48 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    fn client(address: &str) -> Client {
+        Client::at(address.parse().unwrap())
+    }
+
+    fn admit(room: &Room, client: Client) -> Result<Permit, LimitReached> {
+        room.enter()?.of(client)
+    }
+
     #[test]
     fn limits_hold_in_all_and_per_client_and_give_room_back() {
-        let limits = Limits::new(3, 2);
-        let (one, two): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "::1".parse().unwrap());
-        let first = limits.admit(one).unwrap();
-        let _second = limits.admit(one).unwrap();
-        assert_eq!(limits.admit(one).unwrap_err(), LimitReached::Client);
-        let _third = limits.admit(two).unwrap();
-        assert_eq!(limits.admit(two).unwrap_err(), LimitReached::All);
+        let room = Limits::default().room(0, 3, 2);
+        let (one, two) = (client("192.0.2.1"), client("2001:db8::1"));
+        let first = admit(&room, one).unwrap();
+        let _second = admit(&room, one).unwrap();
+        assert_eq!(admit(&room, one).unwrap_err(), LimitReached::Client);
+        let _third = admit(&room, two).unwrap();
+        assert_eq!(admit(&room, two).unwrap_err(), LimitReached::All);
         drop(first);
-        limits.admit(one).unwrap();
+        admit(&room, one).unwrap();
+    }
+
+    #[test]
+    fn a_client_has_one_share_at_all_listeners_but_a_listener_has_its_own_room() {
+        let limits = Limits::default();
+        let (first, second) = (limits.room(0, 2, 2), limits.room(1, 9, 2));
+        let (one, two) = (client("192.0.2.1"), client("192.0.2.2"));
+        let _held = [admit(&first, one).unwrap(), admit(&first, one).unwrap()];
+        assert_eq!(admit(&first, two).unwrap_err(), LimitReached::All);
+        assert_eq!(admit(&second, one).unwrap_err(), LimitReached::Client);
+        let mapped = client("::ffff:192.0.2.1");
+        assert_eq!(admit(&second, mapped).unwrap_err(), LimitReached::Client);
+        admit(&second, two).unwrap();
+    }
+
+    #[test]
+    fn programs_of_this_host_are_told_apart_by_their_listener() {
+        let limits = Limits::default();
+        let (first, second) = (limits.room(0, 9, 1), limits.room(1, 9, 1));
+        for local in [client("127.0.0.1"), client("::1"), Client::LocalSocket] {
+            let _held = admit(&first, local).unwrap();
+            assert_eq!(admit(&first, local).unwrap_err(), LimitReached::Client);
+            admit(&second, local).unwrap();
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{
     Config,
+    client::Client,
     outlet::{Outlet, Refusal},
+    proxy::HeaderFault,
 };
 use crate::{
     clock::Clock,
@@ -23,6 +25,47 @@ impl Shared {
     pub fn new(config: Config, outlet: Arc<dyn Outlet>, clock: Clock) -> Self {
         let rules = Arc::new(config.rules());
         Self { config, rules, outlet, clock }
+    }
+
+    /// Why this client may not send, if it may not. Who reaches a Unix socket was let in by the
+    /// permissions of its file.
+    pub fn not_allowed(&self, client: Client) -> Option<Reply> {
+        let address = client.address()?;
+        if self.config.allow.iter().any(|network| network.contains(&address)) {
+            return None;
+        }
+        let keys = &self.config.keys;
+        let text = format!("{client} is not in {keys}.allow of this relay{}", self.by_name());
+        Some(Reply::new(550, (5, 7, 1), text))
+    }
+
+    /// Whether a connection from `peer` has to begin with a PROXY header.
+    pub fn is_balancer(&self, peer: Client) -> bool {
+        let networks = &self.config.proxy_protocol;
+        peer.address().is_some_and(|peer| networks.iter().any(|network| network.contains(&peer)))
+    }
+
+    /// What a balancer hears without a header that we take. It is transient: the mail of whoever
+    /// stands behind a balancer that is set up wrongly shall not be lost for it.
+    pub fn no_header(&self, balancer: Client, fault: &HeaderFault) -> Reply {
+        let keys = &self.config.keys;
+        let text = format!("{fault} from {balancer}, which is in {keys}.proxy_protocol");
+        Reply::new(421, (4, 3, 2), text)
+    }
+
+    /// What somebody hears who sends a header without being a balancer of ours.
+    pub fn uninvited_header(&self, client: Client) -> Reply {
+        let keys = &self.config.keys;
+        let text = format!("PROXY header from {client}, which is not in {keys}.proxy_protocol");
+        Reply::new(421, (4, 3, 2), text)
+    }
+
+    /// The listener's name for a reply, where there are several.
+    fn by_name(&self) -> String {
+        match self.config.keys.contains('.') {
+            true => format!(" (listener {})", self.config.name),
+            false => String::new(),
+        }
     }
 
     /// Asked at MAIL: there may be no place for mail now.

@@ -33,6 +33,15 @@ impl Stream {
         }
     }
 
+    /// Writes what goes into the socket's buffer at once. It is for the one line to a client that
+    /// is not let in: nobody waits for it to read.
+    pub fn try_write(&self, octets: &[u8]) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.try_write(octets),
+            Self::Unix(stream) => stream.try_write(octets),
+        };
+    }
+
     fn octets(self: Pin<&mut Self>) -> Pin<&mut dyn Octets> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream as &mut dyn Octets),

@@ -2,7 +2,7 @@
 
 use super::{
     envelope::{Body, MailParameters, RcptParameters, Ret},
-    path::{ForwardPath, PathFault, PathRules, ReversePath},
+    path::{Address, ForwardPath, PathFault, PathRules, ReversePath},
     path::{parse_forward_path, parse_reverse_path, split_path},
     reply::Reply,
 };
@@ -98,6 +98,8 @@ fn path_reply(fault: PathFault, detail: u16, text: String) -> Reply {
 pub struct CommandRules<'a> {
     /// Completes an address without a domain.
     pub default_domain: Option<&'a str>,
+    /// The reverse-path of every message; what the client writes in its place is not even read.
+    pub sender: Option<&'a Address>,
     /// The open mail transaction declared SMTPUTF8.
     pub smtputf8: bool,
 }
@@ -140,6 +142,9 @@ fn parse_mail(argument: &str, rules: CommandRules<'_>) -> Result<Command, Comman
         .ok_or(CommandFault::Form("MAIL FROM:<address> [parameters]"))?;
     let (content, parameters) = split_path(argument).map_err(CommandFault::ReversePath)?;
     let parameters = parse_mail_parameters(parameters)?;
+    if let Some(sender) = rules.sender {
+        return Ok(Command::Mail(ReversePath::Address(sender.clone()), parameters));
+    }
     let rules = PathRules { smtputf8: parameters.smtputf8, default_domain: rules.default_domain };
     let path = parse_reverse_path(content, rules).map_err(CommandFault::ReversePath)?;
     Ok(Command::Mail(path, parameters))
@@ -253,7 +258,8 @@ fn keywords<'a>(
 mod tests {
     use super::*;
 
-    const RULES: CommandRules<'static> = CommandRules { default_domain: None, smtputf8: false };
+    const RULES: CommandRules<'static> =
+        CommandRules { default_domain: None, sender: None, smtputf8: false };
 
     fn reply_to(line: &str) -> String {
         match parse(line.as_bytes(), RULES) {

@@ -116,6 +116,7 @@ impl Server {
     fn command(&mut self, line: &[u8], admission: impl FnOnce() -> Option<Reply>) -> Step {
         let rules = CommandRules {
             default_domain: self.rules.default_domain.as_deref(),
+            sender: self.rules.sender.as_ref(),
             smtputf8: self.session.smtputf8(),
         };
         let command = match command::parse(line, rules) {

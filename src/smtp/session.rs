@@ -5,7 +5,7 @@
 use super::{
     command::Command,
     envelope::{Envelope, MailParameters, Recipient},
-    path::{ReversePath, SenderPattern},
+    path::{Address, ReversePath, SenderPattern},
     reply::Reply,
 };
 
@@ -20,6 +20,8 @@ pub struct Rules {
     pub max_recipients: usize,
     /// Completes an address without a domain.
     pub default_domain: Option<String>,
+    /// The reverse-path of every message, whatever the client says.
+    pub sender: Option<Address>,
     /// Which reverse-paths are taken; empty takes any.
     pub sender_allow: Vec<SenderPattern>,
     /// Faults before 421 4.7.0.

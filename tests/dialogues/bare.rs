@@ -49,6 +49,7 @@ impl Bare {
             max_message_size: config.max_message_size,
             max_recipients: config.max_recipients,
             default_domain: config.default_domain.clone(),
+            sender: config.sender.clone(),
             sender_allow: config.sender_allow.clone(),
             max_faults: config.max_faults,
             bare_line_feed: config.bare_line_feed,

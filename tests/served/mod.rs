@@ -7,14 +7,14 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use o365_relay::{
     clock::{Clock, UnixMillis},
     drain::Drain,
-    listener::{self, Listener},
+    listener::{self, Address, Listeners, Outlet},
     smtp::{mail_data::BareLineFeed, path::ReversePath},
     store::{self, Durability, Entry, Router, Store, Synced},
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
     time::timeout,
 };
 
@@ -39,8 +39,13 @@ impl Router for OneLane {
 /// Settings under which nothing is refused by accident.
 pub fn listener_config() -> listener::Config {
     listener::Config {
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        name: "test".into(),
+        keys: "listener".into(),
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+        unix_mode: 0o660,
         allow: vec!["127.0.0.0/8".parse().unwrap()],
+        proxy_protocol: Vec::new(),
+        sender: None,
         hostname: "relay.example".into(),
         default_domain: None,
         fallback_from: LANE.into(),
@@ -61,6 +66,8 @@ pub fn listener_config() -> listener::Config {
 /// A running relay; dropping it removes its directory.
 pub struct Relay {
     pub address: SocketAddr,
+    /// The TCP addresses of all listeners.
+    pub tcp: Vec<SocketAddr>,
     pub store: Store,
     pub drain: Drain,
     directory: TempDir,
@@ -71,8 +78,21 @@ impl Relay {
         Self::start_with(config, Arc::new(Synced), 0)
     }
 
+    /// Several listeners; `address` is the first one's.
+    pub fn start_all(configs: Vec<listener::Config>) -> Self {
+        Self::start_each(configs, Arc::new(Synced), 0)
+    }
+
     pub fn start_with(
         config: listener::Config,
+        durability: Arc<dyn Durability>,
+        min_free_bytes: u64,
+    ) -> Self {
+        Self::start_each(vec![config], durability, min_free_bytes)
+    }
+
+    fn start_each(
+        configs: Vec<listener::Config>,
         durability: Arc<dyn Durability>,
         min_free_bytes: u64,
     ) -> Self {
@@ -85,11 +105,19 @@ impl Relay {
         };
         let clock = Clock::at(UnixMillis(1_795_415_050_000));
         let store = Store::open(store_config, clock, durability, Arc::new(OneLane)).unwrap();
-        let listener = Listener::bind(&config.addresses).unwrap();
-        let address = listener.addresses()[0];
+        let listeners = Listeners::bind(configs).unwrap();
+        let listening = listeners.listening();
+        let addresses: Vec<_> = listening.into_iter().flat_map(|one| one.addresses).collect();
+        let tcp = addresses.iter().filter_map(|address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        });
+        let tcp: Vec<_> = tcp.collect();
+        let address = tcp.first().copied().unwrap_or(([127, 0, 0, 1], 0).into());
         let drain = Drain::new();
-        listener.serve(config, Arc::new(store.clone()), clock, &drain);
-        Self { address, store, drain, directory }
+        let outlet: Arc<dyn Outlet> = Arc::new(store.clone());
+        listeners.serve(&outlet, clock, &drain);
+        Self { address, tcp, store, drain, directory }
     }
 
     pub async fn connect(&self) -> Client {
@@ -124,14 +152,22 @@ impl Relay {
 
 /// An SMTP client that knows no SMTP: octets out, lines in.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     read: Vec<u8>,
 }
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Client {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new() }
+        Self { stream: Box::new(stream), read: Vec::new() }
+    }
+
+    pub fn local(stream: UnixStream) -> Self {
+        Self { stream: Box::new(stream), read: Vec::new() }
     }
 
     /// One write. A server that has closed does not read it; what it said before tells why.

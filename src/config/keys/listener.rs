@@ -1,6 +1,6 @@
-//! `[listener]`: the SMTP server.
+//! `[listener]`: the SMTP server. It may stand several times, as `[[listener]]`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -9,13 +9,21 @@ use super::{
     Default::{Computed, Count, List, Nothing, Text},
     Key,
 };
-use crate::{config::kinds, smtp::mail_data::BareLineFeed};
+use crate::{
+    config::kinds,
+    listener::Address,
+    smtp::{mail_data::BareLineFeed, path},
+};
 
 const LISTENER: &str = "listener";
 
 pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &ADDRESSES,
     &ALLOW,
+    &NAME,
+    &SENDER,
+    &PROXY_PROTOCOL,
+    &UNIX_MODE,
     &HOSTNAME,
     &DEFAULT_DOMAIN,
     &MAX_MESSAGE_SIZE,
@@ -30,20 +38,57 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &BARE_LINE_FEED,
 ];
 
-pub(in crate::config) static ADDRESSES: Key<Vec<SocketAddr>> = Key::new(
+pub(in crate::config) static ADDRESSES: Key<Vec<Address>> = Key::new(
     LISTENER,
     "addresses",
     List(&["127.0.0.1:25", "[::1]:25"]),
-    "Addresses to listen on. Beyond loopback, `allow` must be set.",
-    kinds::socket_addresses,
+    "Addresses to listen on: an IP address with a port, or \"unix:/run/o365-relay/smtp.sock\". \
+     Beyond loopback, `allow` must be set.",
+    kinds::listener_addresses,
 );
 
 pub(in crate::config) static ALLOW: Key<Vec<IpNet>> = Key::new(
     LISTENER,
     "allow",
     List(&["127.0.0.0/8", "::1/128"]),
-    "Networks that may send; everybody else is refused.",
+    "Networks that may send; everybody else is refused. Who may use a Unix socket is up to the \
+     permissions of its file alone.",
     kinds::networks,
+);
+
+pub(in crate::config) static NAME: Key<String> = Key::new(
+    LISTENER,
+    "name",
+    Computed { sample: "printers", from: "its first address" },
+    "What this listener is called in logs and status.",
+    kinds::name,
+);
+
+pub(in crate::config) static SENDER: Key<path::Address> = Key::new(
+    LISTENER,
+    "sender",
+    Nothing { sample: "erp@contoso.com" },
+    "The reverse-path of every message that this listener takes, whatever the client says; it is \
+     where notices go. The From field stays as it is.",
+    kinds::sender,
+);
+
+pub(in crate::config) static PROXY_PROTOCOL: Key<Vec<IpNet>> = Key::new(
+    LISTENER,
+    "proxy_protocol",
+    List(&[]),
+    "Networks of balancers, such as [\"10.1.0.5\"]: each connection from there must begin with a \
+     PROXY header (version 1 or 2), and the client that it names is the one that counts. A header \
+     from anywhere else is refused.",
+    kinds::networks_if_any,
+);
+
+pub(in crate::config) static UNIX_MODE: Key<u32> = Key::new(
+    LISTENER,
+    "unix_mode",
+    Text("0660"),
+    "The mode of a Unix socket's file; a client needs to write to it.",
+    kinds::file_mode,
 );
 
 pub(in crate::config) static HOSTNAME: Key<String> = Key::new(
@@ -79,16 +124,20 @@ pub(in crate::config) static MAX_RECIPIENTS: Key<usize> = Key::new(
     |value| kinds::count(value, 1..=100_000),
 );
 
-pub(in crate::config) static MAX_CONNECTIONS: Key<usize> =
-    Key::new(LISTENER, "max_connections", Count(500), "Most connections at a time.", |value| {
-        kinds::count(value, 1..=100_000)
-    });
+pub(in crate::config) static MAX_CONNECTIONS: Key<usize> = Key::new(
+    LISTENER,
+    "max_connections",
+    Count(500),
+    "Most connections at a time; each listener has its own.",
+    |value| kinds::count(value, 1..=100_000),
+);
 
 pub(in crate::config) static MAX_CONNECTIONS_PER_CLIENT: Key<usize> = Key::new(
     LISTENER,
     "max_connections_per_client",
     Count(100),
-    "Most connections at a time from one address.",
+    "Most connections at a time from one address, all listeners together; those from this host \
+     itself are counted at each listener.",
     |value| kinds::count(value, 1..=100_000),
 );
 

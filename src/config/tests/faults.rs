@@ -191,8 +191,8 @@ fn each_kind_of_value_says_what_it_expects() {
     - `office365.idle_close`: found "30", expected a duration with its unit from 1s to 1h, such as "90s" or "1h 30m" (--set)
     - `office365.ca_file`: could not read CA certificates from /nonexistent.pem: No such file or directory (os error 2); name a file with the authority's certificate as PEM text (--set)
     - `sender.allow`: found "contoso.com" in the list, expected `*@domain`, `local@domain` or `*` (--set)
-    - `listener.addresses`: found "localhost:25" in the list, expected an IP address with a port, such as "127.0.0.1:25" (--set)
-    - `listener.addresses`: found an empty list, expected at least an IP address with a port, such as "127.0.0.1:25" (--set)
+    - `listener.addresses`: found "localhost:25" in the list, expected an IP address with a port, such as "127.0.0.1:25", or `unix:` and the absolute path of a socket (--set)
+    - `listener.addresses`: found an empty list, expected at least an IP address with a port, such as "127.0.0.1:25", or `unix:` and the absolute path of a socket (--set)
     - `listener.max_message_size`: found "35 potatoes", expected a size from 1KiB to 1GiB, such as "35MiB", or octets (--set)
     - `http.address`: found "9587", expected an IP address with a port, such as "127.0.0.1:9587", or "off" (--set)
     - `log.format`: `journald` is not supported by this version (--set)
@@ -201,12 +201,12 @@ fn each_kind_of_value_says_what_it_expects() {
 
 #[test]
 fn a_listener_that_others_reach_needs_an_allow() {
-    let open = "[listener]\naddresses = [\"127.0.0.1:25\", \"0.0.0.0:25\"]\n";
+    let open = "[listener]\naddresses = [\"127.0.0.1:25\", \"0.0.0.0:2525\"]\n";
     insta::assert_snapshot!(with(open).faults(), @r#"
-    - `listener.addresses`: other hosts can reach 0.0.0.0:25, and nothing says which of them may send; set `listener.allow`, such as ["127.0.0.0/8", "::1/128", "10.1.2.0/24"] (config.toml:8)
+    - `listener.addresses`: other hosts can reach 0.0.0.0:2525, and nothing says which of them may send; set `listener.allow`, such as ["127.0.0.0/8", "::1/128", "10.1.2.0/24"] (config.toml:8)
     "#);
     let config = with(&format!("{open}allow = [\"10.0.0.0/8\"]\n")).load();
-    assert_eq!(config.listener.addresses.len(), 2);
+    assert_eq!(config.listeners[0].addresses.len(), 2);
     let config = with(&format!("{open}allow = [\"0.0.0.0/0\"]\n")).load();
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
 }

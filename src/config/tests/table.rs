@@ -42,7 +42,7 @@ fn the_example_shows_the_defaults() {
 
 /// The configuration without its roots of trust, whose order is not fixed.
 fn debug(config: &Config) -> String {
-    let Config { listener, store, token, delivery, queue, http, telemetry, .. } = config;
+    let Config { listeners, store, token, delivery, queue, http, telemetry, .. } = config;
     let token = (&token.token_url, &token.client_id, &token.scope, token.request_timeout);
     let expires = config.token.client_secret_expires;
     let token = format!("{token:?} {:?} {expires:?}", config.token.credential);
@@ -56,7 +56,7 @@ fn debug(config: &Config) -> String {
         delivery.idle_close
     );
     let grace = config.shutdown_grace;
-    format!("{listener:?} {store:?} {token} {delivery} {queue:?} {http:?} {telemetry:?} {grace:?}")
+    format!("{listeners:?} {store:?} {token} {delivery} {queue:?} {http:?} {telemetry:?} {grace:?}")
 }
 
 /// Each key, set to something else, changes the checked configuration: none is forgotten.
@@ -112,7 +112,10 @@ fn every_key_has_an_effect() {
             "queue.mode" => "direct".into(),
             "notices.to" => "postmaster@contoso.com".into(),
             "listener.addresses" | "http.address" => "127.0.0.1:2525".into(),
-            "listener.allow" => "10.0.0.0/8".into(),
+            "listener.allow" | "listener.proxy_protocol" => "10.0.0.0/8".into(),
+            "listener.name" => "printers".into(),
+            "listener.sender" => "erp@contoso.com".into(),
+            "listener.unix_mode" => "0600".into(),
             "listener.default_domain" => "contoso.com".into(),
             "listener.bare_line_feed" => "reject".into(),
             "listener.max_message_size" | "listener.min_data_rate" | "queue.min_free_bytes" => {
@@ -154,7 +157,7 @@ fn every_key_is_offered_for_its_misspelling() {
 fn every_key_stands_in_a_section_and_reads_its_own_sample() {
     for key in keys::table() {
         let spec = key.spec();
-        assert!(keys::SECTIONS.iter().any(|(section, _)| *section == spec.section));
+        assert!(keys::section(spec.section).is_some());
         assert!(spec.doc.ends_with('.') && !spec.doc.contains('\n'), "{}", spec.path());
         let sample = match spec.default {
             keys::Default::Computed { sample, .. }
