@@ -25,6 +25,7 @@ COPY --from=build /build/target/release/o365-relay /usr/bin/o365-relay
 # A sidecar shares the network of its pod, so loopback is where the application is, and nobody else.
 # Not port 25: a user that is not root cannot have it everywhere. /metrics and probes over HTTP from
 # outside the pod want O365_RELAY__HTTP__ADDRESS=0.0.0.0:9587; a probe by command does not.
+# A file with several `[[listener]]` names its own addresses, and this one has no effect.
 ENV O365_RELAY__LISTENER__ADDRESSES=127.0.0.1:2525
 USER 65532:65532
 # The queue: accepted mail is lost with it. Mount something that outlives the container.

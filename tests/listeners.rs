@@ -382,7 +382,7 @@ fn commands_know_several_listeners_and_unix_sockets() {
     tell(&mut place.command(to)).succeeds(&[&format!("unix:{socket} answered: 250 2.0.0")]);
     let relay = format!("unix:{socket}");
     let named = ["--from", "a@b.example", "--relay", &relay];
-    tell(place.command(to).args(named)).succeeds(&["the relay has the message"]);
+    tell(place.command(to).args(named)).succeeds(&["the message was taken"]);
     let line = process.line_with("message accepted");
     assert!(line.contains("client=\"unix\"") && line.contains("listener=\"sidecar\""), "{line}");
 
