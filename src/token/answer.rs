@@ -1,10 +1,16 @@
 //! The two JSON bodies of the token endpoint (RFC 6749 sections 5.1 and 5.2), read liberally:
-//! unknown members are ignored, numbers may be strings, what is only said to people may lack.
+//! unknown members are ignored, numbers may be strings, what is only said to people may lack. And
+//! what holds for every answer, whoever gave it: which tokens are of use, how long to wait.
 
 use std::{fmt, time::Duration};
 
+use jiff::fmt::rfc2822;
 use oauth2::{AccessToken, RefreshToken, Scope, TokenResponse, basic::BasicTokenType};
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use super::{Fetched, LEAST_TIME_LEFT, TokenError};
+use crate::clock::UnixMillis;
 
 /// The body of a success.
 #[derive(Debug, Deserialize, Serialize)]
@@ -100,6 +106,46 @@ fn codes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Erro
     let numbers = value.as_array().map(Vec::as_slice).unwrap_or_default();
     Ok(numbers.iter().filter_map(|number| number.as_u64()?.try_into().ok()).collect())
 }
+
+/// A token that XOAUTH2 can carry and that lives long enough to be used.
+pub(super) fn usable(
+    secret: &str,
+    lifetime: Option<Duration>,
+    refresh_in: Option<Duration>,
+    status: u16,
+) -> Result<Fetched, TokenError> {
+    // RFC 6750 section 2.1; XOAUTH2 separates its parts by an octet below these.
+    if secret.is_empty() || !secret.bytes().all(|octet| octet.is_ascii_graphic()) {
+        let detail = "the access token is empty or holds odd characters".into();
+        return Err(TokenError::Malformed { status, detail });
+    }
+    let lifetime = lifetime.unwrap_or(USUAL_LIFETIME).min(LONGEST_LIFETIME);
+    if lifetime <= LEAST_TIME_LEFT {
+        let detail = format!("the access token expires after {} s", lifetime.as_secs());
+        return Err(TokenError::Malformed { status, detail });
+    }
+    Ok(Fetched { token: SecretString::from(secret), lifetime, refresh_in })
+}
+
+/// Retry-After in either form (RFC 9110 section 10.2.3), at most an hour.
+pub(super) fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
+    let value = value.trim();
+    let wait = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = HTTP_DATE.parse_timestamp(value).ok()?;
+            UnixMillis(date.as_millisecond()).since(now)
+        }
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+const HTTP_DATE: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// The shortest of the lifetimes that Entra ID gives by default.
+pub(super) const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+/// Beyond the 28 hours that continuous access evaluation reaches; keeps sums in range.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::fmt::rfc2822;
 use oauth2::{
     AuthType, Client, ClientId, ClientSecret, ErrorResponse, RequestTokenError, Scope,
     StandardRevocableToken, TokenResponse, TokenUrl,
@@ -21,7 +20,7 @@ pub(super) use self::proof::read_federated_token;
 use self::{proof::Proof, secrets::Secrets};
 use super::{
     Config, Credential, Expiry, Fetched, ManagedIdentity, Source, TokenError,
-    answer::{EntraError, EntraToken},
+    answer::{EntraError, EntraToken, parse_retry_after, usable},
     error::Refusal,
     http::{Answer, Http},
     identity, text,
@@ -153,26 +152,6 @@ fn target(config: &Config) -> Result<(TokenUrl, Http), String> {
     Ok((url, http))
 }
 
-/// A token that XOAUTH2 can carry and that lives long enough to be used.
-pub(super) fn usable(
-    secret: &str,
-    lifetime: Option<Duration>,
-    refresh_in: Option<Duration>,
-    status: u16,
-) -> Result<Fetched, TokenError> {
-    // RFC 6750 section 2.1; XOAUTH2 separates its parts by an octet below these.
-    if secret.is_empty() || !secret.bytes().all(|octet| octet.is_ascii_graphic()) {
-        let detail = "the access token is empty or holds odd characters".into();
-        return Err(TokenError::Malformed { status, detail });
-    }
-    let lifetime = lifetime.unwrap_or(USUAL_LIFETIME).min(LONGEST_LIFETIME);
-    if lifetime <= super::LEAST_TIME_LEFT {
-        let detail = format!("the access token expires after {} s", lifetime.as_secs());
-        return Err(TokenError::Malformed { status, detail });
-    }
-    Ok(Fetched { token: SecretString::from(secret), lifetime, refresh_in })
-}
-
 /// What an answer without a token means.
 fn judge(
     error: RequestTokenError<TokenError, EntraError>,
@@ -227,19 +206,6 @@ fn unreadable(
     TokenError::Malformed { status, detail }
 }
 
-/// Retry-After in either form (RFC 9110 section 10.2.3), at most an hour.
-pub(super) fn parse_retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
-    let value = value.trim();
-    let wait = match value.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = HTTP_DATE.parse_timestamp(value).ok()?;
-            UnixMillis(date.as_millisecond()).since(now)
-        }
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
-}
-
 impl EntraError {
     fn refusal(&self, status: u16, retry_after: Option<Duration>, secret: &str) -> Refusal {
         let clean = |text: &str, limit| text::one_line(&text::without(text, secret), limit);
@@ -262,12 +228,6 @@ impl EntraError {
 impl ErrorResponse for EntraError {}
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const HTTP_DATE: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
-/// The shortest of the lifetimes that Entra ID gives by default.
-const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
-/// Beyond the 28 hours that continuous access evaluation reaches; keeps sums in range.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,7 @@ use serde::Deserialize;
 
 use super::{
     Fetched, Refusal, TokenError,
-    answer::seconds,
-    endpoint::{parse_retry_after, usable},
+    answer::{parse_retry_after, seconds, usable},
     error::SecretFault,
     file,
     http::{Answer, PlainHttp},

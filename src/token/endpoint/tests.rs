@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     office365::entra::Ids,
     tls,
-    token::{SecretSource, Stage},
+    token::{SecretSource, Stage, answer::USUAL_LIFETIME},
 };
 
 const TOKEN: &str = r#"{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,
