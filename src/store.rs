@@ -49,6 +49,7 @@ mod draft;
 mod durability;
 mod entry;
 mod error;
+mod passing;
 mod read;
 mod schema;
 mod space;
@@ -67,7 +68,8 @@ pub use entry::{
     Settlement, Summary,
 };
 pub use error::{DatabaseFault, StoreError};
-pub use transit::{PassingBody, Transit};
+pub use passing::PassingBody;
+pub use transit::Transit;
 
 use committer::Work;
 use directory::Directory;

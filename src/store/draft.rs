@@ -7,7 +7,7 @@ use super::{
     digest::{Digest, Digester},
     directory::Directory,
     error::{SYNC, StoreError},
-    transit::{Octets, PassingBody, nameless},
+    passing::{Octets, PassingBody, nameless},
 };
 use crate::mail::queue_id::QueueId;
 
