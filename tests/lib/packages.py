@@ -1,4 +1,4 @@
-"""Installs what an acceptance script needs and does not find: Debian packages, and npm packages in a directory.
+"""Installs what an acceptance script needs and does not find: Debian packages, and packages of npm and PyPI in a directory.
 
 Downloads are kept in target/acceptance/tools and nowhere else. No daemon is started: services are refused by a
 policy-rc.d while apt runs, and Postfix, of which only smtp-source is used, is installed without a configuration.
@@ -144,3 +144,15 @@ def need_npm(package):
         command = ["npm", "install", "--prefix", str(prefix), "--cache", str(TOOLS / "npm-cache")]
         quietly([*command, "--no-audit", "--no-fund", "--ignore-scripts", package])
     return modules
+
+
+def need_pip(package):
+    """Installs name==version below target/acceptance/tools and returns the directory to import it from."""
+    name, version = package.split("==")
+    target = TOOLS / f"{name}-{version}"
+    if not (target / name).is_dir():
+        if not works(["python3", "-m", "pip", "--version"]):
+            install(["python3-pip"])
+        print(f"installing {package} (pip)")
+        quietly(["python3", "-m", "pip", "install", "--quiet", "--no-cache-dir", "--target", str(target), package])
+    return target
