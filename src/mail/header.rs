@@ -41,8 +41,10 @@ pub struct HeaderEditor {
     place: Place,
     /// The start of a line, until it is known what kind of line it is.
     pending: Vec<u8>,
-    /// The value being collected for [`HeaderFacts::message_id`].
+    /// The value of the Message-ID field is coming.
     collecting: bool,
+    /// The start of that value. It becomes text at the end: reads break within characters too.
+    collected: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl HeaderEditor {
             place: Place::Top,
             pending: Vec::new(),
             collecting: false,
+            collected: Vec::new(),
         }
     }
 
@@ -113,6 +116,9 @@ impl HeaderEditor {
             self.add_missing(out);
             out.append(&mut self.pending);
         }
+        if !self.collected.is_empty() {
+            self.facts.message_id = printable(&self.collected);
+        }
         self.facts
     }
 
@@ -132,10 +138,10 @@ impl HeaderEditor {
     }
 
     fn collect(&mut self, piece: &[u8]) {
-        let room = MAX_KEPT.saturating_sub(self.facts.message_id.len());
-        let text = String::from_utf8_lossy(piece);
-        let printable = text.chars().filter(|c| !c.is_whitespace() && !c.is_control());
-        self.facts.message_id.extend(printable.take(room));
+        // The last character that fits may end behind the limit of octets.
+        let room = (MAX_KEPT + 4).saturating_sub(self.collected.len());
+        let visible = |octet: &&u8| !octet.is_ascii_whitespace() && !octet.is_ascii_control();
+        self.collected.extend(piece.iter().filter(visible).take(room));
     }
 
     fn decide(&mut self, out: &mut Vec<u8>) {
@@ -210,6 +216,20 @@ impl HeaderEditor {
             self.facts.message_id.clone_from(&self.repair.message_id);
         }
     }
+}
+
+/// As text without blanks and controls, at most [`MAX_KEPT`] octets of it.
+fn printable(octets: &[u8]) -> String {
+    let mut kept = String::new();
+    for c in String::from_utf8_lossy(octets).chars() {
+        if kept.len() + c.len_utf8() > MAX_KEPT {
+            break;
+        }
+        if !c.is_whitespace() && !c.is_control() {
+            kept.push(c);
+        }
+    }
+    kept
 }
 
 fn classify(start: &[u8], top: bool) -> Kind {
@@ -342,5 +362,16 @@ mod tests {
         let long = format!("Message-ID: <{}>\r\n\r\n", "x".repeat(1000));
         assert_eq!(edit(&long, 100).1.message_id.len(), MAX_KEPT);
         assert_eq!(edit("", 1).1.message_id, "<id@r>");
+    }
+
+    #[test]
+    fn a_message_id_that_is_no_ascii_is_the_same_wherever_the_reads_break() {
+        let short = "Message-ID: <gr\u{fc}n\u{20ac}@y>\r\n\r\n";
+        let long = format!("Message-ID: <{}>\r\n\r\n", "\u{20ac}".repeat(200));
+        let kept = format!("<{}", "\u{20ac}".repeat((MAX_KEPT - 1) / 3));
+        for size in [1, 2, 3, 7, 1000] {
+            assert_eq!(edit(short, size).1.message_id, "<gr\u{fc}n\u{20ac}@y>", "chunks of {size}");
+            assert_eq!(edit(&long, size).1.message_id, kept, "chunks of {size}");
+        }
     }
 }
