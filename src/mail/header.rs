@@ -238,8 +238,14 @@ fn classify(start: &[u8], top: bool) -> Kind {
         b"\r" => return Kind::Undecided,
         b"\r\n" => return Kind::EmptyLine,
         [b' ' | b'\t'] => return Kind::Continuation,
-        b"From " | b">From " if top => return Kind::MboxFrom,
         _ => {}
+    }
+    if top && (start.starts_with(b"From ") || start.starts_with(b">From ")) {
+        return match last {
+            b' ' | b'\t' if start.len() <= MAX_FIELD_NAME => Kind::Undecided,
+            b':' => Kind::Field,
+            _ => Kind::MboxFrom,
+        };
     }
     let named = start.iter().any(|b| !matches!(b, b' ' | b'\t'));
     match last {
@@ -350,6 +356,15 @@ mod tests {
     fn an_mbox_line_on_top_goes() {
         check(&format!("From root Mon Nov 23\r\n{COMPLETE}\r\n"), &format!("{COMPLETE}\r\n"));
         check(&format!(">From root x\r\n{COMPLETE}\r\n"), &format!("{COMPLETE}\r\n"));
+    }
+
+    #[test]
+    fn a_from_field_with_blanks_before_its_colon_is_no_mbox_line() {
+        for from in ["From : x@y\r\n", "From \t : x@y\r\n", "FROM : x@y\r\n"] {
+            let message = format!("{from}Date: d\r\nMessage-ID: <m@y>\r\n\r\n");
+            check(&message, &message);
+            check(&format!("From root Mon Nov 23\r\n{message}"), &message);
+        }
     }
 
     #[test]
