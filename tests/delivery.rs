@@ -457,6 +457,49 @@ async fn refusals_up_to_the_login_keep_upstreams_words() {
 }
 
 #[tokio::test]
+async fn what_is_no_reply_is_shown_on_one_line() {
+    for (script, expected) in [
+        ("S: 650 OK\n", r#"this is no SMTP reply: "650 OK\r\n" (during MAIL)"#),
+        ("S: \u{1b}[2J\n", r#"this is no SMTP reply: "\u{1b}[2J\r\n" (during MAIL)"#),
+        ("S: 250-a\nS: 550 b\n", r#"this is no SMTP reply: "250-a\r\n550 b\r\n" (during MAIL)"#),
+        ("S| 250 cut o\nCLOSE\n", "the server closed the connection (during MAIL)"),
+    ] {
+        let mail = "C: MAIL FROM:<app@contoso.com> SIZE=24\n";
+        let (outcome, reusable, _) = one_message(Mail::default(), &format!("{mail}{script}")).await;
+        let trouble = outcome.expect_err("no verdicts");
+        assert_eq!((trouble.to_string().as_str(), reusable), (expected, false));
+    }
+    let trouble =
+        refused_login(&format!("{SECURE}S: SSH-2.0-OpenSSH\nC: QUIT\nS: 221 bye\n")).await;
+    let expected = r#"this is no SMTP reply: "SSH-2.0-OpenSSH\r\n" (during EHLO)"#;
+    assert_eq!(trouble.to_string(), expected);
+}
+
+#[tokio::test]
+async fn a_reply_that_came_too_early_is_not_shown_as_it_came() {
+    let early = "S: 235 2.7.0 in\nS: 550 5.1.1 \u{1b}[2J\nC: MAIL FROM:*\n";
+    let upstream = Upstream::start(&[format!("{SECURE}{ALL_OFFERS}{}{early}", auth())]);
+    let queue = Queue::new();
+    let entry = queue.entry(Mail::default()).await;
+    let mut connection = connected(&upstream).await;
+    let trouble = send(&mut connection, &queue, &entry).await.expect_err("no verdicts");
+    assert_eq!(trouble.to_string(), "the server answered before it was asked (during MAIL)");
+}
+
+#[tokio::test]
+async fn a_reply_without_an_end_is_not_read_to_it() {
+    let endless = "x".repeat(70_000);
+    for script in [
+        format!("{SECURE}S| {endless}\nCLOSE\n"),
+        format!("{SECURE}{ALL_OFFERS}C: AUTH XOAUTH2\nS| {endless}\nCLOSE\n"),
+    ] {
+        let upstream = Upstream::start(&[script]);
+        let trouble = connect(&upstream).await.err().expect("no login");
+        assert!(trouble.to_string().starts_with("the server's reply never ends"), "{trouble}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_with_a_challenge_keeps_both_texts() {
     let challenge = STANDARD.encode(r#"{"status":"400","schemes":"bearer"}"#);
     let end = "C: \nS: 535 5.7.3 Authentication unsuccessful\n";

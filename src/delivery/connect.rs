@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Config,
     trouble::{Stage, Trouble},
-    wire::{Control, Wire},
+    wire::{Control, Wire, endless_reply},
 };
 use crate::smtp::reply::Reply;
 
@@ -112,10 +112,7 @@ async fn plain_exchange(
 
 async fn plain_reply(stream: &mut TcpStream, stage: Stage) -> Result<Reply, Trouble> {
     let octets = within(stage, read_reply(stream)).await?;
-    Reply::parse(&octets).ok_or_else(|| {
-        let start = String::from_utf8_lossy(&octets[..octets.len().min(60)]).into_owned();
-        Trouble::broken(stage, format!("this is no SMTP reply: {start:?}"))
-    })
+    Reply::parse(&octets).ok_or_else(|| Trouble::no_reply(stage, &octets))
 }
 
 async fn within<T>(stage: Stage, work: impl Future<Output = io::Result<T>>) -> Result<T, Trouble> {
@@ -139,7 +136,7 @@ async fn read_reply(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         };
         reply.push(octet);
         if reply.len() > MAX_PLAIN_REPLY {
-            return Err(io::Error::other("the server's reply never ends"));
+            return Err(endless_reply());
         }
         if octet == b'\n' {
             // What has no code is no reply, and need not be waited for: "SSH-2.0-..." ends here.

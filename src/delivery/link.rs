@@ -37,13 +37,13 @@ impl Link {
         control.expect_reply(COMMAND_PATIENCE);
         let hello = ClientId::Domain(ehlo_name.to_owned());
         let opened = AsyncSmtpConnection::connect_with_transport(Box::new(wire), &hello).await;
-        let reply = first_reply(&control.take_transcript());
-        match (opened, reply) {
+        let transcript = control.take_transcript();
+        match (opened, first_reply(&transcript)) {
             (Ok(smtp), Some((reply, alone))) => {
                 Ok((Self { smtp, control, out_of_step: !alone }, reply))
             }
             (Err(_), Some((reply, _))) => Err(Trouble::Refused { stage: Stage::Ehlo, reply }),
-            (Err(error), None) => Err(Trouble::broken(Stage::Ehlo, innermost(&error))),
+            (Err(error), None) => Err(no_reply(Stage::Ehlo, &error, &transcript)),
             (Ok(_), None) => Err(Trouble::broken(Stage::Ehlo, "no reply")),
         }
     }
@@ -89,37 +89,58 @@ impl Link {
         stage: Stage,
         error: Option<lettre::transport::smtp::Error>,
     ) -> Result<Reply, Trouble> {
-        if let Some((reply, alone)) = first_reply(&self.control.take_transcript()) {
+        let transcript = self.control.take_transcript();
+        if let Some((reply, alone)) = first_reply(&transcript) {
             self.out_of_step |= !alone;
             return Ok(reply);
         }
         self.out_of_step = true;
-        let cause = error.map_or_else(|| "no reply".to_owned(), |error| innermost(&error));
-        Err(Trouble::broken(stage, cause))
+        Err(match error {
+            Some(error) => no_reply(stage, &error, &transcript),
+            None => Trouble::broken(stage, "no reply"),
+        })
     }
 }
 
 /// The first whole reply, and whether nothing stands behind it.
 fn first_reply(octets: &[u8]) -> Option<(Reply, bool)> {
+    let end = end_of_first(octets)?;
+    Reply::parse(&octets[..end]).map(|reply| (reply, end == octets.len()))
+}
+
+/// Where the first reply ends, if it is one.
+fn end_of_first(octets: &[u8]) -> Option<usize> {
     let mut end = 0;
     for line in octets.split_inclusive(|octet| *octet == b'\n') {
         end += line.len();
-        if line.get(3) != Some(&b'-') && line.ends_with(b"\n") {
-            return Reply::parse(&octets[..end]).map(|reply| (reply, end == octets.len()));
+        let continued = line.get(3) == Some(&b'-') && line[..3].iter().all(u8::is_ascii_digit);
+        if !continued && line.ends_with(b"\n") {
+            return Some(end);
         }
     }
     None
 }
 
-/// lettre's own text is "network error"; the reason stands at the end of the chain.
-fn innermost(error: &dyn Error) -> String {
-    let mut innermost = error;
+/// Why there is no reply. lettre's own text is "network error", and the reason stands at the end
+/// of the chain; of what it read, it shows the octets as they came.
+fn no_reply(stage: Stage, error: &lettre::transport::smtp::Error, transcript: &[u8]) -> Trouble {
+    let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    match innermost.to_string().as_str() {
-        "incomplete response" => "the server closed the connection".to_owned(),
-        text => text.to_owned(),
+    match innermost.to_string() {
+        text if text == "incomplete response" => {
+            Trouble::broken(stage, "the server closed the connection")
+        }
+        _ if error.is_response() || error.is_transient() || error.is_permanent() => {
+            if transcript.is_empty() {
+                return Trouble::broken(stage, "the server answered before it was asked");
+            }
+            // Behind it stands what upstream said to lettre's QUIT.
+            let end = end_of_first(transcript).unwrap_or(transcript.len());
+            Trouble::no_reply(stage, &transcript[..end])
+        }
+        text => Trouble::broken(stage, text),
     }
 }
 

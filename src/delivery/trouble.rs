@@ -104,6 +104,12 @@ impl Trouble {
         Self::Broken { stage, cause: cause.into() }
     }
 
+    /// Octets that are no reply. They are shown as a literal: a log or a terminal must not obey them.
+    pub(super) fn no_reply(stage: Stage, octets: &[u8]) -> Self {
+        let start = String::from_utf8_lossy(&octets[..octets.len().min(60)]);
+        Self::broken(stage, format!("this is no SMTP reply: {start:?}"))
+    }
+
     /// How far the dialogue had come.
     #[must_use]
     pub fn stage(&self) -> Stage {

@@ -3,6 +3,7 @@
 //! - each read and write has a deadline (lettre's own covers only the TCP connect);
 //! - the octets of each reply are kept, so that upstream's words reach the log unchanged;
 //! - octets that are no ASCII do not break the reply reader;
+//! - a reply that never ends is not collected until memory does;
 //! - a poisoned stream fails the next write: lettre's message iterator cannot report an error,
 //!   and a body that ends early must never be followed by the final dot; nor shall its QUIT wait
 //!   for a server that has just not answered in time.
@@ -30,7 +31,7 @@ use tokio_rustls::client::TlsStream;
 /// A block of mail data must be taken within this time (RFC 5321 section 4.5.3.2.5).
 const WRITE_PATIENCE: Duration = Duration::from_secs(180);
 
-/// Longest transcript kept: lettre gives up on replies long before.
+/// Longest reply, in octets. lettre has a limit too, but looks at it only behind a line end.
 const MAX_TRANSCRIPT: usize = 64 * 1024;
 
 /// What the driver and the stream share.
@@ -113,14 +114,23 @@ impl Wire {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
 
-    fn record(&self, octets: &mut [u8]) {
+    fn record(&self, octets: &mut [u8]) -> io::Result<()> {
         let mut transcript = self.control.transcript();
-        let room = MAX_TRANSCRIPT.saturating_sub(transcript.len());
-        transcript.extend_from_slice(&octets[..octets.len().min(room)]);
+        if transcript.len() + octets.len() > MAX_TRANSCRIPT {
+            self.control.poison();
+            return Err(endless_reply());
+        }
+        transcript.extend_from_slice(octets);
         for octet in octets.iter_mut().filter(|octet| !octet.is_ascii()) {
             *octet = b'?';
         }
+        Ok(())
     }
+}
+
+/// Whoever sends this much to one command does not speak SMTP.
+pub(super) fn endless_reply() -> io::Error {
+    io::Error::other("the server's reply never ends")
 }
 
 impl AsyncRead for Wire {
@@ -138,7 +148,7 @@ impl AsyncRead for Wire {
         }
         let before = buffer.filled().len();
         let poll = Pin::new(&mut this.tls).poll_read(context, buffer);
-        this.record(&mut buffer.filled_mut()[before..]);
+        this.record(&mut buffer.filled_mut()[before..])?;
         let patience = this.control.read_patience();
         this.limit(context, poll, patience)
     }
