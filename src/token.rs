@@ -27,6 +27,9 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::endpoint::fuzzing;
 pub use self::{
     access::{AccessToken, LEAST_TIME_LEFT},
     certificate::{Algorithm, CertificateFiles},

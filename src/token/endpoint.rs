@@ -1,6 +1,8 @@
 //! The token endpoint: the client credentials grant (RFC 6749 section 4.4) over HTTPS, and what
 //! its answers mean.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod proof;
 mod secrets;
 

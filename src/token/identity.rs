@@ -210,7 +210,7 @@ fn read_key(path: &Path, directory: &Path) -> Result<SecretString, KeyFault> {
     }
 }
 
-fn read(answer: &Answer, now: UnixMillis) -> Result<Fetched, TokenError> {
+pub(super) fn read(answer: &Answer, now: UnixMillis) -> Result<Fetched, TokenError> {
     let status = answer.status;
     if status != 200 {
         return Err(refused(answer, now));
