@@ -53,6 +53,7 @@ fn place_and_cure(directory: &Path, error: &StoreError) -> String {
     let cure = match class {
         DatabaseFault::Full => "make room there",
         DatabaseFault::Busy | DatabaseFault::Passing => "see whether another program has it open",
+        DatabaseFault::Damaged => "run `o365-relay queue recover`; docs/reliability.md tells more",
         DatabaseFault::Unsafe => {
             "see that all files in it belong to the user that o365-relay runs as and that the \
              disk is sound; to begin with an empty queue, set another queue.directory"

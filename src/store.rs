@@ -46,13 +46,18 @@ mod desk;
 mod digest;
 mod directory;
 mod draft;
+mod due;
 mod durability;
 mod entry;
 mod error;
 mod passing;
 mod read;
+mod rebuild;
+mod recover;
+mod repair;
 mod schema;
 mod space;
+mod start;
 mod transit;
 mod wal;
 mod write;
@@ -69,6 +74,8 @@ pub use entry::{
 };
 pub use error::{DatabaseFault, StoreError};
 pub use passing::PassingBody;
+pub use rebuild::{Dropped, Lost, Recovery, SetAside};
+pub use recover::{import, recover};
 pub use transit::Transit;
 
 use committer::Work;
@@ -135,6 +142,8 @@ struct State {
     /// Messages queued, as of the last commit.
     queued: AtomicU64,
     poisoned: AtomicBool,
+    /// How often the database has been rebuilt because it was damaged.
+    rebuilds: AtomicU64,
     /// For each lane that was asked for: goes up with each commit that may give it something to
     /// do. Lanes do not wake each other.
     arrivals: Mutex<HashMap<String, watch::Sender<u64>>>,
@@ -153,8 +162,9 @@ const INBOX: usize = 1024;
 
 impl Store {
     /// Opens the queue directory, making it if its parent exists: takes the lock, migrates the
-    /// schema, removes orphans (or keeps them, after damage), routes messages of unknown lanes, starts the committer.
-    /// Blocks; call it before serving.
+    /// schema, removes orphans (or keeps them, after damage), routes messages of unknown lanes,
+    /// starts the committer. A damaged database is rebuilt from what can be read of it. Blocks;
+    /// call it before serving.
     ///
     /// # Errors
     /// [`StoreError`] says what failed and what to do about it.
@@ -165,28 +175,12 @@ impl Store {
         router: Arc<dyn Router>,
     ) -> Result<Self, StoreError> {
         let directory = Directory::open(&config.directory)?;
-        let aside = directory.keep_damaged_log(clock.now())?;
-        let mut database =
-            schema::open(&directory.database(), || match directory.has_bodies()? {
-                true => Err(StoreError::LostDatabase {
-                    bodies: directory.bodies(),
-                    database: directory.database(),
-                }),
-                false => Ok(()),
-            })?;
-        if aside.is_some() {
-            schema::write_log_home(&database)?;
-        }
-        write::route_anew(&mut database, router.as_ref())?;
-        let known = read::body_files(&database)?;
-        match &aside {
-            Some(aside) => drop(directory.set_orphans_aside(&known, aside)?),
-            None => directory.remove_orphans(&known)?,
-        }
-        directory.sync_all()?;
+        rebuild::sweep(&directory)?;
+        let (database, queued) = start::open(&directory, clock, &*durability, router.as_ref())?;
         let state = Arc::new(State {
-            queued: AtomicU64::new(read::count(&database)?),
+            queued: AtomicU64::new(queued),
             poisoned: AtomicBool::new(false),
+            rebuilds: AtomicU64::new(0),
             arrivals: Mutex::default(),
             amendments: watch::Sender::new(0),
         });
@@ -202,6 +196,8 @@ impl Store {
             history_keep: config.history_keep,
             pruned: None,
             space: Arc::clone(&space),
+            clock,
+            rebuilt: Vec::new(),
         })?;
         let readers = Readers::new(directory.database());
         let shared =
@@ -313,7 +309,27 @@ impl Store {
     /// [`StoreError`] if the database cannot be read.
     pub async fn due(&self, lane: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let (lane, now) = (lane.to_owned(), self.shared.clock.now());
-        self.read(move |database| read::due(database, &lane, now, limit)).await
+        loop {
+            let lane = lane.clone();
+            let due = self.read(move |database| due::due(database, &lane, now, limit)).await?;
+            let stopped = self.set_aside(due.unfit).await;
+            // Behind messages that make no sense there may be others.
+            match (due.entries.is_empty(), stopped) {
+                (true, Ok(true)) => {}
+                (true, Err(error)) => return Err(error),
+                _ => return Ok(due.entries),
+            }
+        }
+    }
+
+    /// Whether there were any.
+    async fn set_aside(&self, unfit: Vec<due::Unfit>) -> Result<bool, StoreError> {
+        let any = !unfit.is_empty();
+        for due::Unfit { sequence, id, reason } in unfit {
+            due::tell(sequence, id, &reason);
+            self.submit(|answer| Work::SetAside { sequence, reason, answer }).await?;
+        }
+        Ok(any)
     }
 
     /// When the next message of a lane that is not yet due will be.
@@ -345,12 +361,46 @@ impl Store {
         self.read(move |database| read::history(database, failed_only, limit)).await
     }
 
+    /// Runs a query. If it meets damage, again once the database has been rebuilt.
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&read::Reader) -> Result<T, StoreError> + Send + 'static,
+        query: impl Fn(&read::Reader) -> Result<T, StoreError> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.readers.with(query))
+        let query = Arc::new(query);
+        let rebuilds = || self.shared.state.rebuilds.load(Ordering::Acquire);
+        let before = rebuilds();
+        let error = match self.read_once(&query).await {
+            Err(error) if error.is_damage() => error,
+            result => return result,
+        };
+        self.report_damage(before, false, error).await?;
+        self.shared.readers.close();
+        let between = rebuilds();
+        match self.read_once(&query).await {
+            // Damage again, right after the repair.
+            Err(error) if error.is_damage() => {
+                self.report_damage(between, true, error).await?;
+                Err(StoreError::Poisoned)
+            }
+            result => result,
+        }
+    }
+
+    async fn report_damage(
+        &self,
+        rebuilds: u64,
+        again: bool,
+        error: StoreError,
+    ) -> Result<(), StoreError> {
+        self.submit(|answer| Work::Repair { rebuilds, again, error, answer }).await
+    }
+
+    async fn read_once<T: Send + 'static>(
+        &self,
+        query: &Arc<impl Fn(&read::Reader) -> Result<T, StoreError> + Send + Sync + 'static>,
+    ) -> Result<T, StoreError> {
+        let (shared, query) = (Arc::clone(&self.shared), Arc::clone(query));
+        tokio::task::spawn_blocking(move || shared.readers.with(|reader| query(reader)))
             .await
             .map_err(|_| StoreError::Closed)?
     }

@@ -106,7 +106,14 @@ impl From<StoreError> for Failure {
             _ if error.is_busy() || error.is_full() => TRY_LATER,
             _ => UNAVAILABLE,
         };
-        let cure = if error.is_busy() { "; somebody else is writing, try again" } else { "" };
+        let cure = match &error {
+            StoreError::Database { .. } if error.is_damage() => {
+                "; a running relay rebuilds it on its own when it meets the damage, otherwise run \
+                 `o365-relay queue recover`"
+            }
+            _ if error.is_busy() => "; somebody else is writing, try again",
+            _ => "",
+        };
         Self { code, message: format!("{error}{cure}") }
     }
 }

@@ -15,6 +15,7 @@ mod amend;
 mod daemon;
 mod export;
 mod list;
+mod recover;
 mod select;
 mod show;
 
@@ -55,9 +56,14 @@ enum Action {
     Remove(amend::RemoveOptions),
     /// Write a message's mail data as it is stored, octet by octet
     Export(export::Options),
+    /// Check the whole queue database, and bring what can be read of a damaged one into a fresh one
+    Recover(recover::Options),
 }
 
 pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Failure> {
+    if let Action::Recover(recover) = &options.action {
+        return recover::run(recover, &options.place.directory(sources)?);
+    }
     let (desk, configured) = options.place.open(sources)?;
     let address = options.address.or(configured);
     match &options.action {
@@ -68,10 +74,19 @@ pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Fail
         Action::Release(chosen) => amend::release(chosen, &desk, &Daemon::ask(address).await),
         Action::Remove(remove) => amend::remove(remove, &desk),
         Action::Export(export) => export::run(export, &desk),
+        Action::Recover(_) => Ok(()), // done above, without a desk
     }
 }
 
 impl Place {
+    /// The queue directory alone.
+    fn directory(&self, sources: &Sources) -> Result<PathBuf, Failure> {
+        match &self.directory {
+            Some(directory) => Ok(directory.clone()),
+            None => Ok(config::load(sources)?.store.directory),
+        }
+    }
+
     /// The queue, and the http.address of its configuration. A directory that is named needs no
     /// configuration, so that a broken one keeps nobody from the queue.
     pub fn open(&self, sources: &Sources) -> Result<(Desk, Option<SocketAddr>), Failure> {

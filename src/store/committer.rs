@@ -15,12 +15,16 @@ use super::{
     Arrival, Durability, Durable, Receipt, Settlement, State, attempts,
     directory::Directory,
     draft::{Finished, FinishedBody},
+    due,
     error::StoreError,
     read, schema,
     space::SpaceWatch,
     write::{self, Effects},
 };
-use crate::{clock::UnixMillis, mail::queue_id::QueueId};
+use crate::{
+    clock::{Clock, UnixMillis},
+    mail::queue_id::QueueId,
+};
 
 /// Most works in one transaction.
 const MAX_WORKS: usize = 256;
@@ -35,12 +39,47 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// One thing to do, and who waits for it.
 pub(super) enum Work {
-    Accept { finished: Finished, arrival: Box<Arrival>, lane: String, answer: Answer<Receipt> },
-    Settle { settlement: Settlement, now: UnixMillis, answer: Answer<()> },
-    Hold { id: QueueId, reason: String, now: UnixMillis, answer: Answer<()> },
-    Postpone { ids: Vec<QueueId>, until: UnixMillis, answer: Answer<()> },
-    Look { answer: Answer<()> },
-    Stop { done: oneshot::Sender<()> },
+    Accept {
+        finished: Finished,
+        arrival: Box<Arrival>,
+        lane: String,
+        answer: Answer<Receipt>,
+    },
+    Settle {
+        settlement: Settlement,
+        now: UnixMillis,
+        answer: Answer<()>,
+    },
+    Hold {
+        id: QueueId,
+        reason: String,
+        now: UnixMillis,
+        answer: Answer<()>,
+    },
+    Postpone {
+        ids: Vec<QueueId>,
+        until: UnixMillis,
+        answer: Answer<()>,
+    },
+    /// A message whose rows make no sense, by the number of its row.
+    SetAside {
+        sequence: i64,
+        reason: String,
+        answer: Answer<()>,
+    },
+    Look {
+        answer: Answer<()>,
+    },
+    /// A reader has met damage when there had been `rebuilds`; `again` if it had right before.
+    Repair {
+        rebuilds: u64,
+        again: bool,
+        error: StoreError,
+        answer: Answer<()>,
+    },
+    Stop {
+        done: oneshot::Sender<()>,
+    },
 }
 
 pub(super) struct Committer {
@@ -54,6 +93,9 @@ pub(super) struct Committer {
     pub history_keep: Duration,
     pub pruned: Option<UnixMillis>,
     pub space: Arc<SpaceWatch>,
+    pub clock: Clock,
+    /// When the database has been rebuilt lately.
+    pub rebuilt: Vec<UnixMillis>,
 }
 
 pub(super) fn spawn(committer: Committer) -> Result<(), StoreError> {
@@ -87,7 +129,10 @@ impl Committer {
         while let Some(work) = next {
             match work {
                 Work::Stop { done } => return (batch, Some(done)),
-                Work::Look { answer } => drop(answer.send(self.look())),
+                Work::Look { answer } => drop(answer.send(self.look_or_repair())),
+                Work::Repair { rebuilds, again, error, answer } => {
+                    drop(answer.send(self.repair_for_reader(rebuilds, again, error)));
+                }
                 work => {
                     octets += work.octets();
                     batch.push(work);
@@ -101,7 +146,7 @@ impl Committer {
 
     /// Queue commands have connections of their own. What they have committed shows here as
     /// another data version; our own commits leave it as it is.
-    fn look(&mut self) -> Result<(), StoreError> {
+    pub(super) fn look(&mut self) -> Result<(), StoreError> {
         let version = schema::data_version(&self.database)?;
         if version != self.version {
             self.state.queued.store(read::count(&self.database)?, Ordering::Relaxed);
@@ -122,14 +167,21 @@ impl Committer {
         if batch.is_empty() {
             return;
         }
-        match self.commit(&batch) {
+        let result = match self.commit(&batch) {
+            Err(error) if error.is_damage() => {
+                self.repair(error).and_then(|()| self.commit(&batch))
+            }
+            result => result,
+        };
+        match result {
             Ok(effects) => {
                 self.take_effect(&effects);
                 batch.into_iter().for_each(Work::grant);
                 // After the answers: nobody has to wait for an unlink.
                 effects.bodies.iter().for_each(|id| remove_body(&self.directory, *id));
             }
-            Err(error) if error.is_unsafe() => self.poison(batch, error),
+            // Damage again, right after the repair, or no repair.
+            Err(error) if error.is_unsafe() || error.is_damage() => self.poison(batch, error),
             // One bad work must not take the others with it.
             Err(error) if batch.len() > 1 && !error.is_full() && !error.is_busy() => {
                 for work in batch {
@@ -204,7 +256,7 @@ impl Committer {
         }
     }
 
-    fn poison(&self, batch: Vec<Work>, error: StoreError) {
+    pub(super) fn poison(&self, batch: Vec<Work>, error: StoreError) {
         self.state.poisoned.store(true, Ordering::Relaxed);
         tracing::error!(
             %error,
@@ -245,7 +297,7 @@ impl Work {
         match self {
             Self::Accept { arrival, .. } => Some(arrival.time),
             Self::Settle { now, .. } | Self::Hold { now, .. } => Some(*now),
-            Self::Postpone { .. } | Self::Look { .. } | Self::Stop { .. } => None,
+            _ => None,
         }
     }
 
@@ -262,7 +314,10 @@ impl Work {
                 attempts::record_hold(change, *id, reason, *now)
             }
             Self::Postpone { ids, until, .. } => write::postpone(change, ids, *until),
-            Self::Look { .. } | Self::Stop { .. } => Ok(()),
+            Self::SetAside { sequence, reason, .. } => {
+                due::hold(change, *sequence, reason).map(|_| ())
+            }
+            Self::Look { .. } | Self::Repair { .. } | Self::Stop { .. } => Ok(()),
         }
     }
 
@@ -279,6 +334,8 @@ impl Work {
             Self::Settle { answer, .. }
             | Self::Hold { answer, .. }
             | Self::Postpone { answer, .. }
+            | Self::SetAside { answer, .. }
+            | Self::Repair { answer, .. }
             | Self::Look { answer } => {
                 let _ = answer.send(Ok(()));
             }
@@ -294,6 +351,8 @@ impl Work {
             Self::Settle { answer, .. }
             | Self::Hold { answer, .. }
             | Self::Postpone { answer, .. }
+            | Self::SetAside { answer, .. }
+            | Self::Repair { answer, .. }
             | Self::Look { answer } => {
                 drop(answer.send(Err(error)));
             }

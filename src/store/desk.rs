@@ -64,7 +64,7 @@ impl Desk {
 }
 
 /// SQLite tells neither "not there" from "not allowed" nor what to do about either.
-fn accessible(path: &Path, directory: &Path) -> Result<(), StoreError> {
+pub(super) fn accessible(path: &Path, directory: &Path) -> Result<(), StoreError> {
     use rustix::{fs::Access, io::Errno};
     match rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK) {
         Ok(()) => Ok(()),

@@ -28,12 +28,24 @@ impl Places {
         self.root.join("queue.db")
     }
 
+    /// The log that SQLite keeps beside the database.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("queue.db-wal")
+    }
+
     pub fn body_file(&self, id: QueueId) -> PathBuf {
         self.bodies().join(format!("{id}.eml"))
     }
 
     pub fn bodies(&self) -> PathBuf {
         self.root.join("bodies")
+    }
+
+    /// The ids that body files have in their names.
+    pub fn body_ids(&self) -> Result<Vec<QueueId>, StoreError> {
+        let bodies = self.bodies();
+        let listing = fs::read_dir(&bodies).map_err(StoreError::io("list", bodies))?;
+        Ok(listing.flatten().filter_map(|item| body_file_id(&item.path())).collect())
     }
 }
 

@@ -107,7 +107,11 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file is not a queue database.
-    #[error("{} is not a queue database of o365-relay; move it away or set another queue.directory", path.display())]
+    #[error(
+        "{} is not a queue database of o365-relay; move it away or set another queue.directory; if \
+         it was one and its first page is damaged, docs/reliability.md tells how to recover it",
+        path.display()
+    )]
     NotOurs {
         /// The file.
         path: PathBuf,
@@ -164,8 +168,44 @@ pub enum StoreError {
         /// The limit.
         limit: u64,
     },
+    /// The database is damaged, and was left as it is.
+    #[error(
+        "the queue database {} is damaged and has been left as it is: {cause}; look at the disk, \
+         then run `o365-relay queue recover` with the relay stopped; docs/reliability.md tells how \
+         to bring back what that cannot",
+        path.display()
+    )]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What stood in the way.
+        cause: Box<StoreError>,
+    },
+    /// No room for a copy of a damaged database, without which it is not rebuilt.
+    #[error(
+        "rebuilding the tables in {} takes {} of free space for a while, and there are {}; \
+         make room there",
+        path.display(), ByteSize(*wanted), ByteSize(*free)
+    )]
+    NoRoomToRebuild {
+        /// The queue directory.
+        path: PathBuf,
+        /// Free octets.
+        free: u64,
+        /// How many it takes.
+        wanted: u64,
+    },
+    /// A queue that holds messages is not overwritten.
+    #[error("queue database {} holds messages; move it away first, nothing has been changed", path.display())]
+    NotEmpty {
+        /// The database file.
+        path: PathBuf,
+    },
     /// A sync has failed earlier.
-    #[error("an earlier sync failed; no mail is taken until a restart has read the queue")]
+    #[error(
+        "the disk or the queue database failed earlier, as the log tells; no mail is taken until \
+         a restart has read the queue"
+    )]
     Poisoned,
     /// A message without its body.
     #[error("the body of {id} is missing from the queue: {detail}")]
@@ -206,6 +246,8 @@ pub enum DatabaseFault {
     Busy,
     /// One row is bad. Nothing else is hurt.
     Passing,
+    /// Pages are damaged; what can be read can be brought into a new file.
+    Damaged,
     /// Nobody knows what is on disk.
     Unsafe,
 }
@@ -257,7 +299,9 @@ impl StoreError {
                     | io::ErrorKind::FileTooLarge
             ),
             Self::Database { class, .. } => *class == DatabaseFault::Full,
-            Self::LowSpace { .. } | Self::TooManyMessages { .. } => true,
+            Self::LowSpace { .. } | Self::TooManyMessages { .. } | Self::NoRoomToRebuild { .. } => {
+                true
+            }
             Self::Commit { cause } => cause.is_full(),
             _ => false,
         }
@@ -305,6 +349,17 @@ impl StoreError {
         }
     }
 
+    /// Whether pages of the database are damaged.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Database { class, .. } => *class == DatabaseFault::Damaged,
+            Self::Damaged { .. } => true,
+            Self::Commit { cause } => cause.is_damage(),
+            _ => false,
+        }
+    }
+
     /// Whether nobody knows any more what is on disk.
     pub(super) fn is_unsafe(&self) -> bool {
         match self {
@@ -325,9 +380,9 @@ fn classify(error: &rusqlite::Error) -> DatabaseFault {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => DatabaseFault::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => DatabaseFault::Busy,
+        Some(ErrorCode::DatabaseCorrupt) => DatabaseFault::Damaged,
         Some(
             ErrorCode::SystemIoFailure
-            | ErrorCode::DatabaseCorrupt
             | ErrorCode::NotADatabase
             | ErrorCode::CannotOpen
             | ErrorCode::ReadOnly

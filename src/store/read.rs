@@ -10,17 +10,10 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
-    Body, Entry, LaneSummary, PendingRecipient, Settled, Summary, digest::Digest,
-    directory::Places, error::StoreError, schema,
+    Body, LaneSummary, Settled, Summary, digest::Digest, directory::Places, error::StoreError,
+    schema,
 };
-use crate::{
-    clock::UnixMillis,
-    mail::queue_id::QueueId,
-    smtp::{
-        envelope::{self, MailParameters, RcptParameters, Ret},
-        path::{Address, ForwardPath, ReversePath},
-    },
-};
+use crate::{clock::UnixMillis, mail::queue_id::QueueId};
 
 /// A connection for reading.
 pub(super) type Reader = Connection;
@@ -64,12 +57,12 @@ impl Readers {
     }
 }
 
-/// Every message whose body is in a file.
-pub(super) fn body_files(database: &Connection) -> Result<HashSet<QueueId>, StoreError> {
+/// Every message whose body is in a file; `None` if a row does not tell which one it is.
+pub(super) fn body_files(database: &Connection) -> Result<Option<HashSet<QueueId>>, StoreError> {
     let run = || {
         database
-            .prepare("SELECT id FROM message WHERE body_in_file")?
-            .query_map([], |row| queue_id(row, 0))?
+            .prepare("SELECT id FROM message WHERE body_in_file IS NOT 0")?
+            .query_map([], |row| Ok(queue_id(row, 0).ok()))?
             .collect::<Result<_, _>>()
     };
     run().map_err(StoreError::database("list body files"))
@@ -80,37 +73,6 @@ pub(super) fn count(database: &Connection) -> Result<u64, StoreError> {
     database
         .query_row("SELECT COUNT(*) FROM message", [], |row| unsigned(row, 0))
         .map_err(StoreError::database("count messages"))
-}
-
-pub(super) fn due(
-    database: &Reader,
-    lane: &str,
-    now: UnixMillis,
-    limit: usize,
-) -> Result<Vec<Entry>, StoreError> {
-    let run = || {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut entries = database
-            .prepare_cached(
-                "SELECT sequence, id, arrival, reverse_path, eight_bit, smtputf8, ret, envid, \
-                 size, message_id, is_notice, delay_told FROM message \
-                 WHERE lane = ?1 AND next_attempt <= ?2 AND hold_reason IS NULL \
-                 ORDER BY next_attempt LIMIT ?3",
-            )?
-            .query_map(params![lane, now.0, limit], entry)?
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut recipients = database.prepare_cached(
-            "SELECT position, forward_path, notify, orcpt, attempts FROM recipient \
-             WHERE message = ?1 AND next_attempt <= ?2 ORDER BY position",
-        )?;
-        for entry in &mut entries {
-            entry.recipients = recipients
-                .query_map(params![entry.sequence, now.0], pending_recipient)?
-                .collect::<Result<_, _>>()?;
-        }
-        Ok(entries)
-    };
-    run().map_err(StoreError::database("read due messages"))
 }
 
 pub(super) fn next_due(
@@ -257,57 +219,12 @@ pub(super) fn settled(row: &Row<'_>) -> rusqlite::Result<Settled> {
     })
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let ret: Option<String> = row.get(6)?;
-    Ok(Entry {
-        sequence: row.get(0)?,
-        id: queue_id(row, 1)?,
-        arrival: UnixMillis(row.get(2)?),
-        reverse_path: reverse_path(&row.get::<_, String>(3)?)?,
-        parameters: MailParameters {
-            size: None,
-            body: match row.get(4)? {
-                true => envelope::Body::EightBitMime,
-                false => envelope::Body::SevenBit,
-            },
-            smtputf8: row.get(5)?,
-            ret: ret.map(|ret| if ret == "FULL" { Ret::Full } else { Ret::Headers }),
-            envid: row.get(7)?,
-        },
-        size: unsigned(row, 8)?,
-        message_id: row.get(9)?,
-        is_notice: row.get(10)?,
-        delay_told: row.get(11)?,
-        recipients: Vec::new(),
-    })
-}
-
-fn pending_recipient(row: &Row<'_>) -> rusqlite::Result<PendingRecipient> {
-    Ok(PendingRecipient {
-        position: row.get(0)?,
-        forward_path: ForwardPath(address(&row.get::<_, String>(1)?)?),
-        parameters: RcptParameters { notify: row.get(2)?, orcpt: row.get(3)? },
-        attempts: row.get(4)?,
-    })
-}
-
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0))
 }
 
 pub(super) fn queue_id(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueId> {
-    row.get::<_, String>(column)?.parse().map_err(bad_text)
-}
-
-/// The reverse-path of a row; empty text is the null reverse-path.
-pub(super) fn reverse_path(text: &str) -> rusqlite::Result<ReversePath> {
-    if text.is_empty() { Ok(ReversePath::Null) } else { address(text).map(ReversePath::Address) }
-}
-
-fn address(text: &str) -> rusqlite::Result<Address> {
-    text.parse().map_err(bad_text)
-}
-
-fn bad_text(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+    row.get::<_, String>(column)?.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
 }

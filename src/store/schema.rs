@@ -14,11 +14,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One script for each schema version, oldest first; `PRAGMA user_version` counts those that
 /// have run. A script that has been released never changes.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// The version that they lead to.
-const VERSION: i64 = 2;
-const _: () = assert!(MIGRATIONS.len() == 2, "VERSION counts the migrations");
+pub(super) const VERSION: i64 = 3;
+const _: () = assert!(MIGRATIONS.len() == 3, "VERSION counts the migrations");
 
 /// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
 /// A settled recipient moves from `recipient` to `history`, whose row tells of its last attempt;
@@ -96,22 +96,70 @@ const VERSION_2: &str = "
 ALTER TABLE message ADD COLUMN digest INTEGER;
 ";
 
-/// Opens the database for the committer, making or migrating it as needed. `before_first_use` may
-/// object to beginning with an empty one.
+/// How many rows of `recipient` a message has, so that a list with gaps is known for one.
+const VERSION_3: &str = "
+ALTER TABLE message ADD COLUMN recipients INTEGER NOT NULL DEFAULT 0;
+UPDATE message SET recipients = (SELECT COUNT(*) FROM recipient WHERE message = sequence);
+";
+
+/// Opens the database for the committer, making it as needed; [`migrate`] comes next.
+/// `before_first_use` may object to beginning with an empty one.
 pub(super) fn open(
     path: &Path,
-    before_first_use: impl FnOnce() -> Result<(), StoreError>,
+    before_first_use: impl Fn() -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
-    let mut database = Connection::open(path).map_err(StoreError::database("open a file"))?;
+    if !path.exists() {
+        before_first_use()?; // a refusal leaves no file
+    }
+    let database = Connection::open(path).map_err(StoreError::database("open a file"))?;
     restrict(path)?;
+    // A file that has been cut short can be opened like this, for what is left of it to be read.
+    let lenient = |on| {
+        database
+            .pragma_update(None, "writable_schema", on)
+            .map_err(StoreError::database("set up the connection"))
+    };
+    lenient(true)?;
     check_owner(&database, path)?;
     if is_new(&database)? {
         before_first_use()?;
     }
     settings(&database).map_err(StoreError::database("set up the connection"))?;
-    migrate(&mut database, path)?;
-    check_log(path)?;
+    lenient(false)?;
     Ok(database)
+}
+
+/// Makes an empty database of an older or of our version to be filled by a rebuild. It keeps no
+/// journal and syncs nothing: it is of no use before it is complete.
+pub(super) fn scratch(path: &Path, version: i64, page_size: i64) -> Result<Connection, StoreError> {
+    let make = || {
+        let database = Connection::open(path)?;
+        database.pragma_update(None, "page_size", page_size)?;
+        database.pragma_update(None, "journal_mode", "OFF")?;
+        database.pragma_update(None, "synchronous", "OFF")?;
+        database.pragma_update(None, "temp_store", "MEMORY")?;
+        for script in MIGRATIONS.iter().take(usize::try_from(version).unwrap_or(0)) {
+            database.execute_batch(script)?;
+        }
+        database.pragma_update(None, "application_id", APPLICATION_ID)?;
+        database.pragma_update(None, "user_version", version)?;
+        Ok(database)
+    };
+    let database = make().map_err(StoreError::database("make a new file"))?;
+    restrict(path)?;
+    Ok(database)
+}
+
+/// Octets of a page.
+pub(super) fn page_size(database: &Connection) -> Result<i64, StoreError> {
+    database
+        .pragma_query_value(None, "page_size", |row| row.get(0))
+        .map_err(StoreError::database("read the page size"))
+}
+
+/// The schema version of a database of ours.
+pub(super) fn version(database: &Connection, path: &Path) -> Result<i64, StoreError> {
+    Ok(missing_migrations(database, path)?.0)
 }
 
 /// Opens a database that is there, for changes beside a daemon. It is neither made nor migrated.
@@ -131,6 +179,7 @@ pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     let settings = || {
         database.pragma_update(None, "synchronous", "FULL")?;
         database.pragma_update(None, "cache_size", -2048)?;
+        database.pragma_update(None, "cell_size_check", true)?;
         database.pragma_update(None, "temp_store", "MEMORY")
     };
     settings().map_err(StoreError::database("set up the connection"))?;
@@ -139,11 +188,24 @@ pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
 
 /// Opens the database for reading only.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    reader(path, false)
+}
+
+/// As [`open_read_only`], and reads as much as there is, also of a file that has been cut short.
+pub(super) fn open_damaged(path: &Path) -> Result<Connection, StoreError> {
+    reader(path, true)
+}
+
+fn reader(path: &Path, is_damaged: bool) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
         let database = Connection::open_with_flags(path, flags)?;
+        if is_damaged {
+            database.pragma_update(None, "writable_schema", true)?;
+        }
         database.busy_timeout(BUSY_TIMEOUT)?;
         database.pragma_update(None, "cache_size", -1024)?;
+        database.pragma_update(None, "cell_size_check", true)?;
         database.set_prepared_statement_cache_capacity(16);
         Ok(database)
     };
@@ -213,6 +275,8 @@ fn settings(database: &Connection) -> rusqlite::Result<()> {
     database.pragma_update(None, "journal_mode", "WAL")?;
     database.pragma_update(None, "synchronous", "FULL")?;
     database.pragma_update(None, "cache_size", -2048)?;
+    // Damage is to be found when a page is read, not when its octets have been taken for rows.
+    database.pragma_update(None, "cell_size_check", true)?;
     database.pragma_update(None, "temp_store", "MEMORY")?;
     // A log that a burst has made large is cut back once it has been written home.
     database.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)?;
@@ -254,10 +318,11 @@ fn missing_migrations(
     }
 }
 
-fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
+/// Brings the schema up to date, and sees that commits go through the log.
+pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let (_, missing) = missing_migrations(database, path)?;
     if missing.is_empty() {
-        return Ok(());
+        return check_log(path);
     }
     let mut run = || {
         let change = database.transaction()?;
@@ -268,5 +333,6 @@ fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
         change.pragma_update(None, "user_version", VERSION)?;
         change.commit()
     };
-    run().map_err(StoreError::database("bring the schema up to date"))
+    run().map_err(StoreError::database("bring the schema up to date"))?;
+    check_log(path)
 }

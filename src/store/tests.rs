@@ -461,8 +461,9 @@ async fn bodies_without_their_database_are_never_taken_for_orphans() {
     store.close().await;
     drop(store);
     let database = directory.path().join("queue/queue.db");
+    std::fs::remove_file(&database).unwrap();
     for left in [None, Some("")] {
-        std::fs::remove_file(&database).unwrap();
+        assert!(!database.exists(), "a refusal makes no file");
         if let Some(text) = left {
             std::fs::write(&database, text).unwrap();
         }

@@ -9,8 +9,8 @@ use super::{
     Arrival, Concluded, NewNotice, Outcome, Router, Settlement, attempts,
     digest::Digest,
     draft::{Finished, FinishedBody},
+    due::reverse_path,
     error::StoreError,
-    read::reverse_path,
 };
 use crate::{
     clock::UnixMillis,
@@ -83,8 +83,9 @@ fn insert(
     change
         .prepare_cached(
             "INSERT INTO message (id, lane, next_attempt, arrival, client, hello, reverse_path, \
-             eight_bit, smtputf8, ret, envid, size, message_id, body_in_file, is_notice, digest) \
-             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             eight_bit, smtputf8, ret, envid, size, message_id, body_in_file, is_notice, \
+             digest, recipients) \
+             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             message.id.as_str(),
@@ -102,6 +103,7 @@ fn insert(
             message.body.is_none(),
             message.is_notice,
             message.digest,
+            i64::try_from(arrival.envelope.recipients.len()).unwrap_or(i64::MAX),
         ])?;
     let sequence = change.last_insert_rowid();
     if let Some(octets) = message.body {
@@ -239,9 +241,12 @@ fn move_to_history(
             ending.reply,
             ending.advice,
         ])?;
-    change
+    let settled = change
         .prepare_cached("DELETE FROM recipient WHERE message = ?1 AND position BETWEEN ?2 AND ?3")?
         .execute(params![sequence, first, last])?;
+    change
+        .prepare_cached("UPDATE message SET recipients = recipients - ?2 WHERE sequence = ?1")?
+        .execute(params![sequence, i64::try_from(settled).unwrap_or(i64::MAX)])?;
     Ok(())
 }
 
@@ -353,9 +358,10 @@ pub(super) fn route_anew(database: &mut Connection, router: &dyn Router) -> Resu
         let change = database.transaction()?;
         let lanes = change
             .prepare("SELECT DISTINCT lane FROM message")?
-            .query_map([], |row| row.get::<_, String>(0))?
+            .query_map([], |row| Ok(row.get::<_, String>(0).ok()))?
             .collect::<Result<Vec<_>, _>>()?;
-        for unknown in lanes.iter().filter(|lane| !router.knows(lane)) {
+        // What makes no sense has been set aside.
+        for unknown in lanes.iter().flatten().filter(|lane| !router.knows(lane)) {
             route_lane_anew(&change, unknown, router)?;
         }
         change.commit()
@@ -370,10 +376,11 @@ fn route_lane_anew(
 ) -> rusqlite::Result<()> {
     let paths = change
         .prepare("SELECT DISTINCT reverse_path FROM message WHERE lane = ?1")?
-        .query_map([unknown], |row| row.get::<_, String>(0))?
+        .query_map([unknown], |row| Ok(row.get::<_, String>(0).ok()))?
         .collect::<Result<Vec<_>, _>>()?;
-    for path in paths {
-        let lane = router.lane(&reverse_path(&path)?);
+    for path in paths.into_iter().flatten() {
+        let Ok(parsed) = reverse_path(&path) else { continue };
+        let lane = router.lane(&parsed);
         let moved = change.execute(
             "UPDATE message SET lane = ?3 WHERE lane = ?1 AND reverse_path = ?2",
             params![unknown, path, lane],

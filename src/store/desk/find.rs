@@ -141,7 +141,7 @@ impl Desk {
         filter: &Filter,
     ) -> impl Iterator<Item = Result<Vec<Queued>, StoreError>> {
         let query = format!("SELECT * FROM message WHERE {FITS}");
-        let messages = self.pages(filter, PAGE, query, queued, |message: &Queued| message.sequence);
+        let messages = self.pages(filter, PAGE, query, queued);
         messages.map(|page| {
             let mut page = page?;
             let fill = |message: &mut Queued| recipients(&self.database, message);
@@ -156,9 +156,7 @@ impl Desk {
     /// Each page [`StoreError`] if the database cannot be read; it is the last one then.
     pub fn ids(&self, filter: &Filter) -> impl Iterator<Item = Result<Vec<QueueId>, StoreError>> {
         let query = format!("SELECT sequence, id FROM message WHERE {FITS}");
-        let row = |row: &Row<'_>| Ok((row.get(0)?, read::queue_id(row, 1)?));
-        self.pages(filter, ID_PAGE, query, row, |(sequence, _)| *sequence)
-            .map(|page| Ok(page?.into_iter().map(|(_, id)| id).collect()))
+        self.pages(filter, ID_PAGE, query, |row| read::queue_id(row, 1))
     }
 
     fn pages<T>(
@@ -167,7 +165,6 @@ impl Desk {
         size: usize,
         query: String,
         row: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-        sequence: impl Fn(&T) -> i64,
     ) -> impl Iterator<Item = Result<Vec<T>, StoreError>> {
         let filter = filter.clone();
         let fault = || StoreError::database("list the queue");
@@ -195,16 +192,19 @@ impl Desk {
                     ":id_prefix": filter.id_prefix,
                     ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
                 },
-                &row,
+                // A row that makes no sense stops no other.
+                |found| Ok((found.get("sequence")?, row(found).ok())),
             );
-            let page = match page {
+            let page: Vec<(i64, Option<T>)> = match page {
                 Ok(page) => page,
                 Err(error) => return Some(Err(fault()(error))),
             };
             // A page that is not full is the last one; an empty one is none.
-            bounds = page.last().map(|row| (sequence(row), last)).filter(|_| page.len() == limit);
+            bounds = page.last().map(|row| (row.0, last)).filter(|_| page.len() == limit);
             left.took(page.len());
-            (!page.is_empty()).then_some(Ok(page))
+            let more = !page.is_empty();
+            let page: Vec<T> = page.into_iter().filter_map(|(_, row)| row).collect();
+            more.then_some(Ok(page))
         })
     }
 

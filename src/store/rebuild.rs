@@ -1,0 +1,290 @@
+//! Brings back what can be read of a damaged database.
+//!
+//! | Step | On disk | After a crash here |
+//! |---|---|---|
+//! | rows copied one by one | `queue.db.rebuilt`, in part | removed at start, which begins again |
+//! | damaged files and strays kept | `damaged-<time>.partial/` | the same |
+//! | kept files synced and renamed | `damaged-<time>/` | the start begins again; it stays |
+//! | **queue.db overwritten** in one transaction through its log | | whole, or as before |
+//! | scratch file removed | | the start removes it |
+//!
+//! Other connections see no more than a commit. While it lasts none of them can have committed: the
+//! write lock is held from before the last look at the data version.
+//!
+//! A message is never delivered to some of its recipients only, or without its mail data, because
+//! rows are lost: it is set aside. What cannot be completed goes to `damaged-<time>/`.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{
+    Connection,
+    backup::{Backup, StepResult},
+};
+
+use super::{
+    Durability, Durable,
+    directory::Places,
+    error::{DatabaseFault, StoreError},
+    schema,
+};
+use crate::clock::UnixMillis;
+
+mod collect;
+mod keep;
+mod lost;
+mod walk;
+
+use keep::Keep;
+use walk::Table;
+
+/// Begins the names of the file that is filled, and of what SQLite keeps beside it.
+const SCRATCH: &str = "queue.db.rebuilt";
+
+/// How often it begins anew because a queue command has changed something meanwhile.
+const TRIES: usize = 5;
+
+/// Mail first; history and attempts are expendable.
+const TABLES: [Table; 5] = [
+    Table { name: "message", key: &["sequence"], is_counted: true },
+    Table { name: "recipient", key: &["message", "position"], is_counted: true },
+    Table { name: "body", key: &["message"], is_counted: true },
+    Table { name: "history", key: &["sequence"], is_counted: true },
+    Table { name: "attempt", key: &["id", "position", "number"], is_counted: false },
+];
+
+/// What a rebuild has come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Recovery {
+    /// Where the damaged files are kept, and what could not go back into the queue.
+    pub kept_in: PathBuf,
+    /// Messages that are in the queue.
+    pub messages: u64,
+    /// Those of them that are held because something of them is lost.
+    pub set_aside: Vec<SetAside>,
+    /// Messages that are no more in the queue.
+    pub lost: Vec<Lost>,
+    /// What is lost of the record of the past.
+    pub dropped: Vec<Dropped>,
+}
+
+/// A message that is held because something of it is lost.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SetAside {
+    /// Its queue id.
+    pub id: String,
+    /// What is lost.
+    pub reason: String,
+}
+
+/// A message that is no more in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Lost {
+    /// Its queue id, if that is known.
+    pub id: Option<String>,
+    /// The file with its mail data, if that is there.
+    pub file: Option<String>,
+    /// Those of its recipients that are known, and had not got it.
+    pub forward_paths: Vec<String>,
+    /// What is known of it.
+    pub known: String,
+}
+
+/// Rows of the record of the past that are lost.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Dropped {
+    /// Which record: `history` or `attempt`.
+    pub record: &'static str,
+    /// How many; `None` if that is lost too.
+    pub rows: Option<u64>,
+}
+
+impl Recovery {
+    /// Tells the log.
+    pub(super) fn log(&self) {
+        /// Messages named one by one; `report.json` names all.
+        const NAMED: usize = 100;
+        for SetAside { id, reason } in self.set_aside.iter().take(NAMED) {
+            tracing::error!(queue_id = id, reason, "message set aside, part of it is lost");
+        }
+        for Lost { id, file, known, .. } in self.lost.iter().take(NAMED) {
+            tracing::error!(queue_id = id, file, known, "message lost from the queue");
+        }
+        for Dropped { record, rows } in &self.dropped {
+            tracing::warn!(record, rows, "part of the record of the past is lost");
+        }
+        tracing::error!(
+            messages = self.messages,
+            set_aside = self.set_aside.len(),
+            lost = self.lost.len(),
+            kept_in = %self.kept_in.display(),
+            "queue database was damaged and has been rebuilt; check the disk"
+        );
+    }
+}
+
+/// Removes what a rebuild left that did not come to its end.
+pub(super) fn sweep(places: &Places) -> Result<(), StoreError> {
+    keep::sweep(&places.root)
+}
+
+/// Rebuilds the database of `places`, which `database` is a connection to.
+pub(super) fn rebuild(
+    database: &mut Connection,
+    places: &Places,
+    durability: &dyn Durability,
+    now: UnixMillis,
+) -> Result<Recovery, StoreError> {
+    let path = places.database();
+    let scratch = places.root.join(SCRATCH);
+    for _ in 0..TRIES {
+        sweep(places)?;
+        check_room(places)?;
+        let watch = schema::open_damaged(&path)?;
+        let seen = schema::data_version(&watch)?;
+        let source = match shortened(places, &scratch)? {
+            Some(copy) => schema::open_read_only(&copy)?,
+            None => schema::open_damaged(&path)?,
+        };
+        let begin = "BEGIN; SELECT COUNT(*) FROM sqlite_master;";
+        source.execute_batch(begin).map_err(StoreError::database("read the schema"))?;
+        let keep = Keep::begin(&places.root, now)?;
+        let (filled, mut recovery) = collect::from_damaged(&source, places, &scratch, &keep)?;
+        keep.copy(&path)?;
+        keep.copy(&places.log())?;
+        recovery.kept_in = keep.place().into();
+        keep.write("report.json", &report(&recovery))?;
+        recovery.kept_in = keep.finish()?;
+        drop(source);
+        if overwrite(&filled, database, &watch, seen, durability)? {
+            drop((filled, watch));
+            if let Err(error) = sweep(places) {
+                tracing::warn!(%error, "rebuilt copy of the queue database not removed");
+            }
+            return Ok(recovery);
+        }
+        // What was kept is of a state that is past; nothing has come of it.
+        let _ = std::fs::remove_dir_all(&recovery.kept_in);
+    }
+    Err(StoreError::Database {
+        doing: "rebuild the tables",
+        source: "another program keeps changing them".into(),
+        class: DatabaseFault::Busy,
+    })
+}
+
+/// Fills a database that holds no messages from `source`, which need not be one of ours in every
+/// respect: `lost_and_found` of SQLite's own recovery is understood.
+pub(super) fn import(
+    database: &mut Connection,
+    places: &Places,
+    source: &Path,
+    durability: &dyn Durability,
+    now: UnixMillis,
+) -> Result<Recovery, StoreError> {
+    sweep(places)?;
+    let path = places.database();
+    let watch = schema::open_damaged(&path)?;
+    let seen = schema::data_version(&watch)?;
+    let keep = Keep::begin(&places.root, now)?;
+    let scratch = places.root.join(SCRATCH);
+    let (filled, mut recovery) =
+        collect::from_recovered(source, schema::page_size(database)?, places, &scratch, &keep)?;
+    recovery.kept_in = keep.place().into();
+    keep.write("report.json", &report(&recovery))?;
+    recovery.kept_in = keep.finish()?;
+    if !overwrite(&filled, database, &watch, seen, durability)? {
+        return Err(StoreError::Database {
+            doing: "fill the tables",
+            source: "another program has changed them".into(),
+            class: DatabaseFault::Busy,
+        });
+    }
+    drop((filled, watch));
+    sweep(places)?;
+    Ok(recovery)
+}
+
+fn report(recovery: &Recovery) -> Vec<u8> {
+    serde_json::to_vec_pretty(recovery).unwrap_or_default()
+}
+
+/// Room for two copies of the damaged files, the new file, and its way through the log.
+fn check_room(places: &Places) -> Result<(), StoreError> {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |facts| facts.len());
+    let wanted = 4 * (length(&places.database()) + length(&places.log()));
+    let facts = rustix::fs::statvfs(&places.root)
+        .map_err(|error| StoreError::io("measure the free space of", &places.root)(error.into()))?;
+    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    if free < wanted {
+        return Err(StoreError::NoRoomToRebuild { path: places.root.clone(), free, wanted });
+    }
+    Ok(())
+}
+
+/// SQLite reads pages beyond the end of a file as zeros, which may pass for the end of a body. If
+/// the file is shorter than its header says, a copy whose header says how long it is has errors
+/// there instead. Octets 16 and 28 of the header: the page size, the pages (file format, 1.3).
+fn shortened(places: &Places, scratch: &Path) -> Result<Option<PathBuf>, StoreError> {
+    use std::{fs, os::unix::fs::FileExt};
+    let path = places.database();
+    if fs::metadata(places.log()).is_ok_and(|facts| facts.len() > 0) {
+        return Ok(None); // pages that are not in the file are in the log
+    }
+    let file = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
+    let mut header = [0; 32];
+    file.read_exact_at(&mut header, 0).map_err(StoreError::io("read the header of", &path))?;
+    let [.., high, low, _, _, _, _, _, _, _, _, _, _, a, b, c, d] = header;
+    let page_size = u64::from(u16::from_be_bytes([high, low])).max(512);
+    let pages = u64::from(u32::from_be_bytes([a, b, c, d]));
+    let there = file.metadata().map_err(StoreError::io("measure", &path))?.len() / page_size;
+    if there >= pages {
+        return Ok(None);
+    }
+    let copy = scratch.with_extension("rebuilt-from");
+    let octets = u32::try_from(there).unwrap_or(u32::MAX).to_be_bytes();
+    fs::copy(&path, &copy)
+        .and_then(|_| fs::OpenOptions::new().write(true).open(&copy))
+        .and_then(|file| file.write_all_at(&octets, 28))
+        .map_err(StoreError::io("copy", &path))?;
+    Ok(Some(copy))
+}
+
+/// Puts the pages of `filled` in the place of all that `database` has, in one transaction. False,
+/// and nothing has changed, if somebody has committed since the data version was `seen`.
+fn overwrite(
+    filled: &Connection,
+    database: &mut Connection,
+    watch: &Connection,
+    seen: i64,
+    durability: &dyn Durability,
+) -> Result<bool, StoreError> {
+    let fault = || StoreError::database("put the rebuilt tables in place");
+    // Lets it begin on a file that is shorter than its header says.
+    database.pragma_update(None, "writable_schema", true).map_err(fault())?;
+    let result = (|| {
+        let backup = Backup::new(filled, database).map_err(fault())?;
+        // The first step takes the write lock.
+        step(&backup, 1)?;
+        if schema::data_version(watch)? != seen {
+            return Ok(false);
+        }
+        durability.make_durable(Durable::Rows, &mut || step(&backup, -1))?;
+        Ok(true)
+    })();
+    database.pragma_update(None, "writable_schema", "RESET").map_err(fault())?;
+    result
+}
+
+fn step(backup: &Backup<'_, '_>, pages: i32) -> Result<(), StoreError> {
+    match backup.step(pages) {
+        Ok(StepResult::Done) => Ok(()),
+        Ok(StepResult::More) if pages > 0 => Ok(()),
+        // SQLite has waited already.
+        Ok(_) => Err(StoreError::Database {
+            doing: "put the rebuilt tables in place",
+            source: "another program is writing".into(),
+            class: DatabaseFault::Busy,
+        }),
+        Err(error) => Err(StoreError::database("put the rebuilt tables in place")(error)),
+    }
+}

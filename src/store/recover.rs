@@ -1,0 +1,73 @@
+//! `queue recover`: what the daemon does about damage on its own, at an operator's word, with the
+//! daemon stopped.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{
+    Durability, Recovery, StoreError, Synced,
+    desk::accessible,
+    directory::{Directory, Places},
+    due, read, rebuild, schema,
+};
+use crate::clock::Clock;
+
+/// Looks through the whole database in `directory`, and rebuilds it if it is damaged. `None` if it
+/// is sound; nothing has changed then.
+///
+/// # Errors
+/// [`StoreError`]; [`StoreError::Locked`] beside a daemon. The queue has not changed then.
+pub fn recover(directory: &Path, clock: Clock) -> Result<Option<Recovery>, StoreError> {
+    let places = Places::new(directory)?;
+    let path = places.database();
+    accessible(&path, &places.root)?;
+    let directory = Directory::open(directory)?;
+    rebuild::sweep(&directory)?;
+    let lost = || StoreError::LostDatabase { bodies: places.bodies(), database: path.clone() };
+    let mut database = match schema::open(&path, || Err(lost())) {
+        Err(error) if error.is_damage() => return Err(damaged(&path, error)),
+        other => other?,
+    };
+    match is_sound(&database) {
+        Ok(true) => return Ok(None),
+        Ok(false) => {}
+        Err(error) if error.is_damage() => {}
+        Err(error) => return Err(error),
+    }
+    rebuild::rebuild(&mut database, &directory, &Synced, clock.now())
+        .map(Some)
+        .map_err(|error| if error.is_damage() { damaged(&path, error) } else { error })
+}
+
+/// Fills the queue in `directory`, which must be without a database or empty, with the rows of
+/// `file`, which SQLite's own recovery has written. Body files are where they were.
+///
+/// # Errors
+/// [`StoreError`]; the queue has not changed then.
+pub fn import(directory: &Path, file: &Path, clock: Clock) -> Result<Recovery, StoreError> {
+    std::fs::File::open(file).map_err(StoreError::io("open", file))?;
+    let directory = Directory::open(directory)?;
+    let path = directory.database();
+    // It gets its tables along with the rows: an empty queue would have the next start take all
+    // body files for orphans.
+    let mut database = schema::open(&path, || Ok(()))?;
+    if schema::version(&database, &path)? > 0 && read::count(&database)? > 0 {
+        return Err(StoreError::NotEmpty { path });
+    }
+    rebuild::import(&mut database, &directory, file, &Synced as &dyn Durability, clock.now())
+}
+
+fn damaged(path: &Path, cause: StoreError) -> StoreError {
+    StoreError::Damaged { path: path.into(), cause: Box::new(cause) }
+}
+
+/// Whether every page is as it should be, and every message can be named.
+fn is_sound(database: &Connection) -> Result<bool, StoreError> {
+    let check = || {
+        let found: String =
+            database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        Ok(found == "ok" && due::unfit(database, false)?.iter().all(|unfit| unfit.id.is_some()))
+    };
+    check().map_err(StoreError::database("check the tables"))
+}
