@@ -288,3 +288,6 @@ fn step(backup: &Backup<'_, '_>, pages: i32) -> Result<(), StoreError> {
         Err(error) => Err(StoreError::database("put the rebuilt tables in place")(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Messages and history rows that fit a filter, page by page: each page is a statement of its
 //! own, so that neither memory nor the write-ahead log grows while somebody reads.
 
-use rusqlite::{Connection, Params, Row, named_params};
+use rusqlite::{Connection, Params, Row, named_params, types::FromSql};
 
 use super::Desk;
 use crate::{
@@ -306,20 +306,32 @@ pub(super) fn one(database: &Connection, id: QueueId) -> rusqlite::Result<Option
     Ok(Some(message))
 }
 
+/// A value of a row, or none if it makes no sense there: the message is to be seen all the same,
+/// with the reason for which it is held.
+fn value<T: FromSql + Default>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    match row.get(column) {
+        Err(FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)) => {
+            Ok(T::default())
+        }
+        other => other,
+    }
+}
+
 fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
     Ok(Queued {
         sequence: row.get("sequence")?,
         id: read::queue_id(row, row.as_ref().column_index("id")?)?,
-        lane: row.get("lane")?,
-        arrival: UnixMillis(row.get("arrival")?),
-        client: row.get("client")?,
-        hello: row.get("hello")?,
-        reverse_path: row.get("reverse_path")?,
-        size: row.get::<_, i64>("size").map(|size| u64::try_from(size).unwrap_or(0))?,
-        message_id: row.get("message_id")?,
-        is_notice: row.get("is_notice")?,
-        next_attempt: UnixMillis(row.get("next_attempt")?),
-        hold_reason: row.get("hold_reason")?,
+        lane: value(row, "lane")?,
+        arrival: UnixMillis(value(row, "arrival")?),
+        client: value(row, "client")?,
+        hello: value(row, "hello")?,
+        reverse_path: value(row, "reverse_path")?,
+        size: value::<i64>(row, "size").map(|size| u64::try_from(size).unwrap_or(0))?,
+        message_id: value(row, "message_id")?,
+        is_notice: value(row, "is_notice")?,
+        next_attempt: UnixMillis(value(row, "next_attempt")?),
+        hold_reason: value(row, "hold_reason")?,
         recipients: Vec::new(),
     })
 }
@@ -329,11 +341,11 @@ fn recipients(database: &Connection, message: &mut Queued) -> rusqlite::Result<(
                  FROM recipient WHERE message = ?1 ORDER BY position";
     message.recipients = select(database, query, [message.sequence], |row| {
         Ok(Waiting {
-            position: row.get(0)?,
-            forward_path: row.get(1)?,
-            attempts: row.get(2)?,
-            next_attempt: UnixMillis(row.get(3)?),
-            last_reply: row.get(4)?,
+            position: value(row, "position")?,
+            forward_path: value(row, "forward_path")?,
+            attempts: value(row, "attempts")?,
+            next_attempt: UnixMillis(value(row, "next_attempt")?),
+            last_reply: value(row, "last_reply")?,
         })
     })?;
     Ok(())

@@ -1,0 +1,606 @@
+//! Damage as an operator would meet it: garbage in pages of a queue, while the relay is stopped and
+//! while it runs.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rusqlite::Connection;
+
+use super::super::{
+    Durability, Durable, Entry, Outcome, Store, StoreError, Synced, import, recover,
+    tests::{START, config, open, open_with, put, relayed, settlement},
+};
+use crate::{clock::Clock, mail::queue_id::QueueId};
+
+const PAGE: u64 = 4096;
+
+/// A queue that fills several pages of each table, all of it in `queue.db`.
+struct Template {
+    directory: tempfile::TempDir,
+    /// By queue id: the forward-paths and the mail data.
+    messages: BTreeMap<String, (Vec<String>, Vec<u8>)>,
+    pages: Vec<Page>,
+}
+
+#[derive(Debug, Clone)]
+struct Page {
+    number: u64,
+    /// The table or index, and whether it is its root, a leaf or what is in between.
+    used_for: String,
+    /// Messages that hang on it at most.
+    rows: usize,
+}
+
+const ALL: usize = 100_000;
+const MESSAGES: usize = 120;
+
+impl Template {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let mut messages = BTreeMap::new();
+        for number in 0..MESSAGES {
+            let data = vec![b'a' + u8::try_from(number % 26).unwrap(); length(number)];
+            let paths: Vec<_> =
+                (0..=number % 3).map(|n| format!("{n}.{number}@example.com")).collect();
+            let given: Vec<_> = paths.iter().map(String::as_str).collect();
+            let receipt = put(&store, &data, &given).await.unwrap();
+            messages.insert(receipt.id().to_string(), (paths, data));
+        }
+        for number in 0..MESSAGES {
+            let receipt = put(&store, b"gone", &["gone@example.com"]).await.unwrap();
+            let deferred =
+                Outcome::Deferred { reply: format!("451 {number}"), next_attempt: START };
+            store.settle(settlement(receipt.id(), vec![(0, deferred)])).await.unwrap();
+            store.settle(settlement(receipt.id(), vec![(0, relayed())])).await.unwrap();
+        }
+        store.close().await;
+        drop(store);
+        let pages = pages(&directory.path().join("queue/queue.db"));
+        Self { directory, messages, pages }
+    }
+
+    fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        let (from, to) = (self.directory.path().join("queue"), copy.path().join("queue"));
+        fs::create_dir_all(to.join("bodies")).unwrap();
+        fs::copy(from.join("queue.db"), to.join("queue.db")).unwrap();
+        for body in fs::read_dir(from.join("bodies")).unwrap().flatten() {
+            fs::copy(body.path(), to.join("bodies").join(body.file_name())).unwrap();
+        }
+        copy
+    }
+
+    fn page(&self, used_for: &str) -> u64 {
+        self.nth_page(used_for, 0)
+    }
+
+    fn nth_page(&self, used_for: &str, number: usize) -> u64 {
+        let pages: Vec<_> = self.pages.iter().filter(|page| page.used_for == used_for).collect();
+        pages[number].number
+    }
+}
+
+/// Most are small, some have overflow pages, some are files.
+fn length(number: usize) -> usize {
+    match number % 12 {
+        3 => 20_000,
+        7 => 100_000,
+        _ => 300,
+    }
+}
+
+fn queue(directory: &Path) -> PathBuf {
+    directory.join("queue/queue.db")
+}
+
+fn pages(database: &Path) -> Vec<Page> {
+    let octets = fs::read(database).unwrap();
+    let connection = Connection::open(database).unwrap();
+    let mut roots = connection.prepare("SELECT name, rootpage FROM sqlite_master").unwrap();
+    let roots: Vec<(String, u64)> = roots
+        .query_map([], |row| Ok((row.get(0)?, u64::from(row.get::<_, u32>(1)?))))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let mut pages = BTreeMap::new();
+    for (name, root) in roots {
+        let mut open = vec![root];
+        while let Some(number) = open.pop() {
+            let page = &octets[usize::try_from((number - 1) * PAGE).unwrap()..];
+            let number_at =
+                |at: usize| u64::from(u32::from_be_bytes(page[at..at + 4].try_into().unwrap()));
+            let short_at = |at: usize| usize::from(u16::from_be_bytes([page[at], page[at + 1]]));
+            let (is_leaf, cells) = (matches!(page[0], 10 | 13), short_at(3));
+            let kind = if number == root {
+                "root"
+            } else if is_leaf {
+                "leaf"
+            } else {
+                "interior"
+            };
+            let rows = if is_leaf && number != root { cells } else { ALL };
+            pages.insert(number, Page { number, used_for: format!("{name} {kind}"), rows });
+            if !is_leaf {
+                open.push(number_at(8));
+                open.extend((0..cells).map(|cell| number_at(short_at(12 + 2 * cell))));
+            }
+        }
+    }
+    let count = u64::try_from(octets.len()).unwrap() / PAGE;
+    let overflow = |number| Page { number, used_for: "overflow".into(), rows: 1 };
+    (2..=count)
+        .map(|number| pages.get(&number).cloned().unwrap_or_else(|| overflow(number)))
+        .collect()
+}
+
+fn damage(directory: &Path, page: u64) {
+    let mut random = fastrand::Rng::with_seed(page);
+    let garbage: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(4096).collect();
+    let file = fs::OpenOptions::new().write(true).open(queue(directory)).unwrap();
+    file.write_all_at(&garbage, (page - 1) * PAGE).unwrap();
+}
+
+/// All that is due. Nothing is taken away: it can be asked again.
+async fn due(store: &Store) -> Vec<Entry> {
+    store.due("lane", 1000).await.unwrap()
+}
+
+/// Reads every body, as attempts would, and gives the messages that would go out.
+async fn deliverable(store: &Store) -> Vec<(Entry, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in due(store).await {
+        match store.body_if_waiting(&entry).await {
+            Ok(Some(body)) => {
+                found.push((entry, body.chunks().collect::<Result<Vec<_>, _>>().unwrap().concat()));
+            }
+            Ok(None) => {} // set aside by now
+            Err(error) if error.is_missing_body() => {
+                store.hold(entry.id, error.to_string()).await.unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    found
+}
+
+fn reports(directory: &Path) -> Vec<serde_json::Value> {
+    let mut reports = Vec::new();
+    for item in fs::read_dir(directory.join("queue")).unwrap().flatten() {
+        if item.file_name().to_str().unwrap().starts_with("damaged-") {
+            let text = fs::read(item.path().join("report.json")).unwrap();
+            reports.push(serde_json::from_slice(&text).unwrap());
+        }
+    }
+    reports
+}
+
+/// What must hold whichever page is damaged.
+async fn check(template: &Template, store: &Store, directory: &Path, page: &Page) {
+    let deliverable = deliverable(store).await;
+    let mut there = HashSet::new();
+    for (entry, octets) in &deliverable {
+        let (paths, data) = &template.messages[entry.id.as_str()];
+        let found: Vec<_> = entry.recipients.iter().map(|r| r.forward_path.0.to_string()).collect();
+        assert_eq!(&found, paths, "{page:?}: not all recipients");
+        // SQLite does not notice it in the last page of a row.
+        assert!(octets == data || page.used_for == "overflow", "{page:?}: another body");
+        there.insert(entry.id.to_string());
+    }
+    let missing = template.messages.len() - there.len();
+    assert!(missing <= page.rows, "{page:?}: {missing} messages are not there");
+    let held = store.summary().await.unwrap().lanes.iter().map(|lane| lane.held).sum::<u64>();
+    let mut lost = HashSet::new();
+    for report in reports(directory) {
+        lost.extend(report["lost"].as_array().unwrap().iter().map(|one| {
+            assert!(one["id"].is_string() || page.rows == ALL, "{page:?}: {one}");
+            one["id"].as_str().unwrap_or_default().to_owned()
+        }));
+    }
+    assert!(missing <= usize::try_from(held).unwrap() + lost.len(), "{page:?}: not told");
+    assert!(lost.is_disjoint(&there), "{page:?}");
+    let new = put(store, b"new", &["new@example.com"]).await.unwrap();
+    assert!(due(store).await.iter().any(|entry| entry.id == new.id()), "{page:?}");
+    assert!(!store.is_poisoned());
+    let names = fs::read_dir(directory.join("queue")).unwrap().flatten();
+    let left = names.filter(|name| {
+        let name = name.file_name().into_string().unwrap();
+        name.ends_with(".partial") || name.contains("rebuilt")
+    });
+    assert_eq!(left.count(), 0);
+}
+
+async fn is_sound(store: Store, directory: &Path) {
+    store.close().await;
+    drop(store);
+    let database = Connection::open(queue(directory)).unwrap();
+    let found: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    let stray = database
+        .query_row(
+            "SELECT COUNT(*) FROM body WHERE message NOT IN (SELECT sequence FROM message)",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+        .unwrap();
+    assert_eq!((found.as_str(), stray), ("ok", 0));
+}
+
+#[tokio::test]
+async fn any_page_damaged_while_stopped_stops_no_other_message() {
+    let template = Template::new().await;
+    for kind in ["message leaf", "recipient leaf", "body leaf", "body interior", "history leaf"] {
+        let any = template.pages.iter().any(|page| page.used_for == kind);
+        assert!(any || kind == "body interior", "the template has no page for {kind}");
+    }
+    for page in &template.pages {
+        let directory = template.copy();
+        damage(directory.path(), page.number);
+        let store = open(directory.path());
+        check(&template, &store, directory.path(), page).await;
+        // Damage that nothing has read yet is still there.
+        if !reports(directory.path()).is_empty() {
+            is_sound(store, directory.path()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_page_damaged_while_running_stops_no_other_message() {
+    let template = Template::new().await;
+    for page in &template.pages {
+        let directory = template.copy();
+        let store = open(directory.path());
+        damage(directory.path(), page.number);
+        check(&template, &store, directory.path(), page).await;
+        let rebuilds = reports(directory.path()).len();
+        assert!(rebuilds <= 1, "{page:?}: rebuilt {rebuilds} times");
+        deliverable(&store).await;
+        assert_eq!(reports(directory.path()).len(), rebuilds, "{page:?}: rebuilt again");
+    }
+}
+
+#[tokio::test]
+async fn messages_between_two_damaged_pages_are_found() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let leaves = template.pages.iter().filter(|page| page.used_for == "message leaf").count();
+    assert!(leaves >= 3, "{leaves}");
+    let mut rows = 0;
+    for number in [0, leaves - 1] {
+        let page = template.nth_page("message leaf", number);
+        rows += template.pages.iter().find(|other| other.number == page).unwrap().rows;
+        damage(directory.path(), page);
+    }
+    let store = open(directory.path());
+    let both = Page { number: 0, used_for: "both ends".into(), rows };
+    check(&template, &store, directory.path(), &both).await;
+    assert_eq!(due(&store).await.len(), MESSAGES - rows + 1); // and the new one
+}
+
+#[tokio::test]
+async fn a_message_that_may_lack_recipients_is_held_and_says_so() {
+    let template = Template::new().await;
+    for older in [false, true] {
+        let directory = template.copy();
+        if older {
+            let database = Connection::open(queue(directory.path())).unwrap();
+            let script = "ALTER TABLE message DROP COLUMN recipients; PRAGMA user_version = 1";
+            database.execute_batch(script).unwrap();
+        }
+        let leaf = pages(&queue(directory.path()))
+            .into_iter()
+            .filter(|page| page.used_for == "recipient leaf")
+            .nth(1)
+            .unwrap();
+        damage(directory.path(), leaf.number);
+        let store = open(directory.path());
+        for (entry, _) in deliverable(&store).await {
+            let (paths, _) = &template.messages[entry.id.as_str()];
+            assert_eq!(entry.recipients.len(), paths.len());
+        }
+        let held = store.summary().await.unwrap().lanes[0].held;
+        assert!(held > 0);
+        store.close().await;
+        let database = Connection::open(queue(directory.path())).unwrap();
+        let mut reasons = database
+            .prepare("SELECT hold_reason FROM message WHERE hold_reason IS NOT NULL")
+            .unwrap();
+        let reasons: Vec<String> =
+            reasons.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert!(reasons.iter().all(|reason| reason.starts_with("set aside: ")), "{reasons:?}");
+        let told = if older { "perhaps of more" } else { "1 of 2 are left" };
+        assert!(
+            reasons.iter().any(|reason| reason.contains(told) || reason.contains("of 3 are left")),
+            "{reasons:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_holds_its_message_alone() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let store = open(directory.path());
+    let overflow = template.page("overflow");
+    damage(directory.path(), overflow);
+    let entries = due(&store).await;
+    assert_eq!(entries.len(), MESSAGES);
+    assert_eq!(deliverable(&store).await.len(), MESSAGES - 1);
+    let report = &reports(directory.path())[0];
+    assert_eq!(report["set_aside"].as_array().unwrap().len(), 1);
+    assert!(report["set_aside"][0]["reason"].as_str().unwrap().contains("its mail data"));
+}
+
+#[tokio::test]
+async fn what_is_lost_is_exported_with_its_id_and_recipients_and_the_files_are_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let template = Template::new().await;
+    let directory = template.copy();
+    damage(directory.path(), template.nth_page("message leaf", 1));
+    let before = fs::read(queue(directory.path())).unwrap();
+    drop(open(directory.path()));
+    let report = reports(directory.path()).remove(0);
+    let kept_in = PathBuf::from(report["kept_in"].as_str().unwrap());
+    assert_eq!(fs::read(kept_in.join("queue.db")).unwrap(), before);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&kept_in), 0o700);
+    let lost = report["lost"].as_array().unwrap();
+    assert!(!lost.is_empty());
+    for one in lost {
+        let (paths, data) = &template.messages[one["id"].as_str().unwrap()];
+        let file = kept_in.join(one["file"].as_str().unwrap());
+        assert_eq!(&fs::read(&file).unwrap(), data);
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(
+            &serde_json::from_value::<Vec<String>>(one["forward_paths"].clone()).unwrap(),
+            paths
+        );
+    }
+    assert!(lost.iter().any(|one| template.messages[one["id"].as_str().unwrap()].1.len() > 65_536));
+}
+
+#[tokio::test]
+async fn a_rebuild_that_was_cut_off_is_begun_again() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    damage(directory.path(), template.page("message leaf"));
+    let root = directory.path().join("queue");
+    fs::write(root.join("queue.db.rebuilt"), "in part").unwrap();
+    fs::write(root.join("queue.db.rebuilt-journal"), "in part").unwrap();
+    fs::create_dir(root.join("damaged-20200101T000000Z.partial")).unwrap();
+    fs::write(root.join("damaged-20200101T000000Z.partial/queue.db"), "in part").unwrap();
+    fs::create_dir(root.join("damaged-20200101T000000Z")).unwrap();
+    fs::write(root.join("damaged-20200101T000000Z/report.json"), "{\"lost\": []}").unwrap();
+    let before = fs::read(queue(directory.path())).unwrap();
+
+    // Everything is kept, but the last step does not come to its end.
+    let error = open_with(config(directory.path()), Arc::new(Broken)).err().unwrap();
+    let text = error.to_string();
+    assert!(text.contains("queue/queue.db is damaged") && text.contains("queue recover"), "{text}");
+    assert_eq!(fs::read(queue(directory.path())).unwrap(), before);
+
+    let page = template.pages.iter().find(|page| page.used_for == "message leaf").unwrap();
+    let store = open(directory.path());
+    check(&template, &store, directory.path(), page).await;
+    assert!(root.join("damaged-20200101T000000Z/report.json").exists());
+    is_sound(store, directory.path()).await;
+}
+
+struct Broken;
+
+impl Durability for Broken {
+    fn make_durable(
+        &self,
+        _: Durable,
+        _: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::io("sync", "queue.db-wal")(std::io::Error::from_raw_os_error(5)))
+    }
+}
+
+/// A disk that loses what has just been written.
+struct Forgetful {
+    log: PathBuf,
+    forgets: AtomicBool,
+}
+
+impl Durability for Forgetful {
+    fn make_durable(
+        &self,
+        what: Durable,
+        sync: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        sync()?;
+        if what == Durable::Rows && self.forgets.load(Ordering::Relaxed) {
+            let file = fs::OpenOptions::new().write(true).open(&self.log).unwrap();
+            let length = file.metadata().unwrap().len();
+            // The first frame, with the header of the database, stays.
+            for at in (32 + 24 + 4096..length).step_by(24 + 4096) {
+                file.write_all_at(&[0x77; 4096], at + 24).unwrap();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn damage_right_after_a_rebuild_poisons_instead_of_going_round() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let log = directory.path().join("queue/queue.db-wal");
+    let disk = Arc::new(Forgetful { log, forgets: AtomicBool::new(false) });
+    let store = open_with(config(directory.path()), disk.clone()).unwrap();
+    damage(directory.path(), template.page("message leaf"));
+    disk.forgets.store(true, Ordering::Relaxed);
+    let error = store.due("lane", 1000).await.unwrap_err();
+    assert!(matches!(error, StoreError::Poisoned), "{error}");
+    assert!(store.is_poisoned());
+    assert_eq!(reports(directory.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_command_that_commits_meanwhile_is_not_undone() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let path = queue(directory.path());
+    let mut ours = Connection::open(&path).unwrap();
+    ours.pragma_update(None, "journal_mode", "WAL").unwrap();
+    let watch = Connection::open(&path).unwrap();
+    let seen = super::schema::data_version(&watch).unwrap();
+    let theirs = Connection::open(&path).unwrap();
+    theirs.execute("UPDATE message SET hold_reason = 'meanwhile'", []).unwrap();
+    let scratch = directory.path().join("scratch");
+    let filled = super::schema::scratch(&scratch, 2, 4096).unwrap();
+    assert!(!super::overwrite(&filled, &mut ours, &watch, seen, &Synced).unwrap());
+    let held = "SELECT COUNT(*) FROM message WHERE hold_reason = 'meanwhile'";
+    let held: usize = ours.query_row(held, [], |row| row.get::<_, u32>(0)).unwrap() as usize;
+    assert_eq!(held, MESSAGES);
+}
+
+#[tokio::test]
+async fn rows_that_make_no_sense_stop_no_other() {
+    const NONSENSE: [(&str, &str); 6] = [
+        ("UPDATE message SET id = 'no id' WHERE sequence = ?1", "its queue id"),
+        ("UPDATE message SET reverse_path = 'a b c' WHERE sequence = ?1", "its reverse-path"),
+        ("UPDATE message SET size = 'large' WHERE sequence = ?1", "its size"),
+        ("UPDATE recipient SET forward_path = '@' WHERE message = ?1", "its forward-path"),
+        ("DELETE FROM recipient WHERE message = ?1", "not all of its recipients"),
+        ("UPDATE recipient SET position = 'x' WHERE message = ?1 AND position = 0", "type Text"),
+    ];
+    let template = Template::new().await;
+    for (restart, first) in [(false, 1), (true, 1), (false, 20)] {
+        let directory = template.copy();
+        let mut store = open(directory.path());
+        let database = Connection::open(queue(directory.path())).unwrap();
+        for ((statement, _), sequence) in NONSENSE.iter().zip(first..) {
+            database.execute(statement, [sequence]).unwrap();
+        }
+        if restart {
+            store.close().await;
+            drop(store);
+            store = open(directory.path());
+        }
+        assert_eq!(store.due("lane", 3).await.unwrap().len(), 3);
+        assert_eq!(due(&store).await.len(), MESSAGES - NONSENSE.len());
+        for ((_, told), sequence) in NONSENSE.iter().zip(first..) {
+            let query = "SELECT hold_reason FROM message WHERE sequence = ?1";
+            let reason: String = database.query_row(query, [sequence], |row| row.get(0)).unwrap();
+            assert!(reason.contains(told), "{reason}");
+        }
+        let desk = super::super::Desk::open(&directory.path().join("queue")).unwrap();
+        let listed: usize =
+            desk.messages(&Default::default()).map(|page| page.unwrap().len()).sum();
+        assert_eq!(listed, MESSAGES - 1, "all but the one without an id");
+    }
+}
+
+#[tokio::test]
+async fn a_row_whose_lane_or_time_is_none_is_set_aside_at_start() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let database = Connection::open(queue(directory.path())).unwrap();
+    for statement in [
+        "UPDATE message SET next_attempt = 'soon' WHERE sequence = 1",
+        "UPDATE message SET lane = x'00ff' WHERE sequence = 2",
+        "UPDATE message SET lane = 'gone', reverse_path = '@@' WHERE sequence = 3",
+        "UPDATE message SET id = 'x' WHERE body_in_file AND sequence = 8",
+    ] {
+        assert_eq!(database.execute(statement, []).unwrap(), 1, "{statement}");
+    }
+    let store = open(directory.path());
+    assert_eq!(due(&store).await.len(), MESSAGES - 4);
+    let files = fs::read_dir(directory.path().join("queue/bodies")).unwrap().count();
+    assert_eq!(files, MESSAGES / 12, "the body of the message without an id is not removed");
+}
+
+#[tokio::test]
+async fn recover_looks_through_everything_and_says_what_it_did() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let root = directory.path().join("queue");
+    let clock = Clock::at(START);
+    assert!(recover(&root, clock).unwrap().is_none());
+    let store = open(directory.path());
+    assert!(matches!(recover(&root, clock), Err(StoreError::Locked { .. })));
+    store.close().await;
+    drop(store);
+    damage(directory.path(), template.page("history leaf"));
+    let recovery = recover(&root, clock).unwrap().unwrap();
+    assert_eq!(recovery.messages, MESSAGES as u64);
+    assert!(recovery.lost.is_empty() && recovery.set_aside.is_empty(), "{recovery:?}");
+    assert_eq!(recovery.dropped[0].record, "history");
+    let rows = recovery.dropped[0].rows.unwrap();
+    assert!((1..40).contains(&rows), "{rows}");
+    assert!(recover(&root, clock).unwrap().is_none());
+    fs::write(root.join("queue.db"), [0x55; 9000]).unwrap();
+    let text = recover(&root, clock).unwrap_err().to_string();
+    assert!(text.contains("queue.db") && text.contains("docs/reliability.md"), "{text}");
+    assert_eq!(fs::read(root.join("queue.db")).unwrap(), [0x55; 9000]);
+}
+
+#[tokio::test]
+async fn messages_of_a_nameless_table_come_back_held() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let root = directory.path().join("queue");
+    let recovered = directory.path().join("recovered.db");
+    fs::rename(root.join("queue.db"), directory.path().join("broken.db")).unwrap();
+    let database = Connection::open(&recovered).unwrap();
+    let broken = directory.path().join("broken.db").display().to_string();
+    database.execute("ATTACH ?1 AS broken", [broken]).unwrap();
+    let fields: Vec<_> = (0..19).map(|number| format!("c{number}")).collect();
+    let columns = fields.join(", ");
+    database
+        .execute_batch(&format!(
+            "CREATE TABLE lost_and_found (rootpgno, pgno, nfield, id, {columns})"
+        ))
+        .unwrap();
+    for (table, id, fields) in [
+        ("message", "sequence", 19),
+        ("recipient", "NULL", 8),
+        ("body", "message", 2),
+        ("history", "sequence", 15),
+        ("attempt", "NULL", 7),
+    ] {
+        let nulls = ", NULL".repeat(19 - fields);
+        let insert = format!(
+            "INSERT INTO lost_and_found SELECT 2, 2, {fields}, {id}, t.*{nulls} FROM broken.{table} t"
+        );
+        database.execute_batch(&insert).unwrap();
+    }
+    // A row that was deleted long ago: its recipient is in the history.
+    database
+        .execute_batch(
+            "INSERT INTO lost_and_found (nfield, id, c1, c2, c3, c4, c5, c6, c7, c8, c9, c12, c13, c14, c15) \
+             SELECT 18, 9000, c2, 'lane', 0, 0, '', '', '', 0, 0, 4, '', 0, 0 FROM lost_and_found \
+             WHERE nfield = 15 LIMIT 1; \
+             INSERT INTO lost_and_found (nfield, c0, c1, c2, c5, c6) \
+             VALUES (8, 9000, 0, 'gone@example.com', 0, 0)",
+        )
+        .unwrap();
+    drop(database);
+    let recovery = import(&root, &recovered, Clock::at(START)).unwrap();
+    assert_eq!((recovery.messages, recovery.lost.len()), (MESSAGES as u64, 0), "{recovery:?}");
+    assert!(matches!(
+        import(&root, &recovered, Clock::at(START)),
+        Err(StoreError::NotEmpty { .. })
+    ));
+
+    let store = open(directory.path());
+    assert!(due(&store).await.is_empty(), "nobody knows whether they have been sent");
+    assert_eq!(store.summary().await.unwrap().lanes[0].held, MESSAGES as u64);
+    let ids: Vec<QueueId> = template.messages.keys().map(|id| id.parse().unwrap()).collect();
+    let desk = super::super::Desk::open(&root).unwrap();
+    desk.amend(&ids, &super::super::Amendment::Release, START).unwrap();
+    let whole = Page { number: 0, used_for: "none".into(), rows: 0 };
+    check(&template, &store, directory.path(), &whole).await;
+    is_sound(store, directory.path()).await;
+}
