@@ -108,8 +108,10 @@ pub enum StoreError {
     },
     /// The file is not a queue database.
     #[error(
-        "{} is not a queue database of o365-relay; move it away or set another queue.directory; if \
-         it was one and its first page is damaged, docs/reliability.md tells how to recover it",
+        "{} is not a queue database of o365-relay; nothing has been changed; if it was one, its \
+         first page is damaged: move it and what is beside it (-wal) to another place and bring \
+         the messages back with `o365-relay queue recover --from FILE` (docs/reliability.md); if \
+         not, move it away or set another queue.directory",
         path.display()
     )]
     NotOurs {
@@ -194,6 +196,12 @@ pub enum StoreError {
         free: u64,
         /// How many it takes.
         wanted: u64,
+    },
+    /// Nothing of a queue could be read from a file.
+    #[error("no message could be read from {}, the queue has not been changed", path.display())]
+    NothingFound {
+        /// The file.
+        path: PathBuf,
     },
     /// A queue that holds messages is not overwritten.
     #[error("queue database {} holds messages; move it away first, nothing has been changed", path.display())]

@@ -30,6 +30,7 @@ use super::{
 use crate::clock::UnixMillis;
 
 mod collect;
+mod copy;
 mod keep;
 mod lost;
 mod walk;
@@ -138,17 +139,18 @@ pub(super) fn rebuild(
     let scratch = places.root.join(SCRATCH);
     for _ in 0..TRIES {
         sweep(places)?;
-        check_room(places)?;
+        check_room(places, &path)?;
         let watch = schema::open_damaged(&path)?;
         let seen = schema::data_version(&watch)?;
-        let source = match shortened(places, &scratch)? {
-            Some(copy) => schema::open_read_only(&copy)?,
+        let source = match copy::if_shortened(places, &scratch)? {
+            Some(copy) => copy,
             None => schema::open_damaged(&path)?,
         };
         let begin = "BEGIN; SELECT COUNT(*) FROM sqlite_master;";
         source.execute_batch(begin).map_err(StoreError::database("read the schema"))?;
         let keep = Keep::begin(&places.root, now)?;
-        let (filled, mut recovery) = collect::from_damaged(&source, places, &scratch, &keep)?;
+        let (filled, mut recovery) =
+            collect::from_damaged(&source, &path, places, &scratch, &keep)?;
         keep.copy(&path)?;
         keep.copy(&places.log())?;
         recovery.kept_in = keep.place().into();
@@ -165,43 +167,49 @@ pub(super) fn rebuild(
         // What was kept is of a state that is past; nothing has come of it.
         let _ = std::fs::remove_dir_all(&recovery.kept_in);
     }
-    Err(StoreError::Database {
-        doing: "rebuild the tables",
-        source: "another program keeps changing them".into(),
-        class: DatabaseFault::Busy,
-    })
+    Err(busy("rebuild the tables", "another program keeps changing them"))
 }
 
-/// Fills a database that holds no messages from `source`, which need not be one of ours in every
-/// respect: `lost_and_found` of SQLite's own recovery is understood.
+/// Fills a database that holds no messages with those of `file`: a damaged database of ours, also
+/// one whose first page is lost, or what SQLite's own recovery has made of one.
 pub(super) fn import(
     database: &mut Connection,
     places: &Places,
-    source: &Path,
+    file: &Path,
     durability: &dyn Durability,
     now: UnixMillis,
 ) -> Result<Recovery, StoreError> {
     sweep(places)?;
+    check_room(places, file)?;
     let path = places.database();
+    let scratch = places.root.join(SCRATCH);
     let watch = schema::open_damaged(&path)?;
     let seen = schema::data_version(&watch)?;
+    let source = copy::whole(file, &scratch)?;
     let keep = Keep::begin(&places.root, now)?;
-    let scratch = places.root.join(SCRATCH);
-    let (filled, mut recovery) =
-        collect::from_recovered(source, schema::page_size(database)?, places, &scratch, &keep)?;
+    let (filled, mut recovery) = if collect::has_nameless(&source)? {
+        let page_size = schema::page_size(database)?;
+        collect::from_recovered(file, page_size, places, &scratch, &keep)?
+    } else {
+        collect::from_damaged(&source, file, places, &scratch, &keep)?
+    };
+    drop(source);
+    if recovery.messages == 0 && recovery.lost.iter().all(|lost| lost.forward_paths.is_empty()) {
+        return Err(StoreError::NothingFound { path: file.into() });
+    }
     recovery.kept_in = keep.place().into();
     keep.write("report.json", &report(&recovery))?;
     recovery.kept_in = keep.finish()?;
     if !overwrite(&filled, database, &watch, seen, durability)? {
-        return Err(StoreError::Database {
-            doing: "fill the tables",
-            source: "another program has changed them".into(),
-            class: DatabaseFault::Busy,
-        });
+        return Err(busy("fill the tables", "another program has changed them"));
     }
     drop((filled, watch));
     sweep(places)?;
     Ok(recovery)
+}
+
+fn busy(doing: &'static str, cause: &str) -> StoreError {
+    StoreError::Database { doing, source: cause.into(), class: DatabaseFault::Busy }
 }
 
 fn report(recovery: &Recovery) -> Vec<u8> {
@@ -209,9 +217,9 @@ fn report(recovery: &Recovery) -> Vec<u8> {
 }
 
 /// Room for two copies of the damaged files, the new file, and its way through the log.
-fn check_room(places: &Places) -> Result<(), StoreError> {
+fn check_room(places: &Places, database: &Path) -> Result<(), StoreError> {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |facts| facts.len());
-    let wanted = 4 * (length(&places.database()) + length(&places.log()));
+    let wanted = 4 * (length(database) + length(&copy::log_of(database)));
     let facts = rustix::fs::statvfs(&places.root)
         .map_err(|error| StoreError::io("measure the free space of", &places.root)(error.into()))?;
     let free = facts.f_bavail.saturating_mul(facts.f_frsize);
@@ -219,34 +227,6 @@ fn check_room(places: &Places) -> Result<(), StoreError> {
         return Err(StoreError::NoRoomToRebuild { path: places.root.clone(), free, wanted });
     }
     Ok(())
-}
-
-/// SQLite reads pages beyond the end of a file as zeros, which may pass for the end of a body. If
-/// the file is shorter than its header says, a copy whose header says how long it is has errors
-/// there instead. Octets 16 and 28 of the header: the page size, the pages (file format, 1.3).
-fn shortened(places: &Places, scratch: &Path) -> Result<Option<PathBuf>, StoreError> {
-    use std::{fs, os::unix::fs::FileExt};
-    let path = places.database();
-    if fs::metadata(places.log()).is_ok_and(|facts| facts.len() > 0) {
-        return Ok(None); // pages that are not in the file are in the log
-    }
-    let file = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
-    let mut header = [0; 32];
-    file.read_exact_at(&mut header, 0).map_err(StoreError::io("read the header of", &path))?;
-    let [.., high, low, _, _, _, _, _, _, _, _, _, _, a, b, c, d] = header;
-    let page_size = u64::from(u16::from_be_bytes([high, low])).max(512);
-    let pages = u64::from(u32::from_be_bytes([a, b, c, d]));
-    let there = file.metadata().map_err(StoreError::io("measure", &path))?.len() / page_size;
-    if there >= pages {
-        return Ok(None);
-    }
-    let copy = scratch.with_extension("rebuilt-from");
-    let octets = u32::try_from(there).unwrap_or(u32::MAX).to_be_bytes();
-    fs::copy(&path, &copy)
-        .and_then(|_| fs::OpenOptions::new().write(true).open(&copy))
-        .and_then(|file| file.write_all_at(&octets, 28))
-        .map_err(StoreError::io("copy", &path))?;
-    Ok(Some(copy))
 }
 
 /// Puts the pages of `filled` in the place of all that `database` has, in one transaction. False,
@@ -280,11 +260,7 @@ fn step(backup: &Backup<'_, '_>, pages: i32) -> Result<(), StoreError> {
         Ok(StepResult::Done) => Ok(()),
         Ok(StepResult::More) if pages > 0 => Ok(()),
         // SQLite has waited already.
-        Ok(_) => Err(StoreError::Database {
-            doing: "put the rebuilt tables in place",
-            source: "another program is writing".into(),
-            class: DatabaseFault::Busy,
-        }),
+        Ok(_) => Err(busy("put the rebuilt tables in place", "another program is writing")),
         Err(error) => Err(StoreError::database("put the rebuilt tables in place")(error)),
     }
 }

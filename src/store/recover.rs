@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{
-    Durability, Recovery, StoreError, Synced,
+    Recovery, StoreError, Synced,
     desk::accessible,
     directory::{Directory, Places},
     due, read, rebuild, schema,
@@ -41,7 +41,8 @@ pub fn recover(directory: &Path, clock: Clock) -> Result<Option<Recovery>, Store
 }
 
 /// Fills the queue in `directory`, which must be without a database or empty, with the rows of
-/// `file`, which SQLite's own recovery has written. Body files are where they were.
+/// `file`: a damaged queue database that has been moved away, or what SQLite's own recovery has
+/// made of one. Body files are where they were.
 ///
 /// # Errors
 /// [`StoreError`]; the queue has not changed then.
@@ -49,13 +50,26 @@ pub fn import(directory: &Path, file: &Path, clock: Clock) -> Result<Recovery, S
     std::fs::File::open(file).map_err(StoreError::io("open", file))?;
     let directory = Directory::open(directory)?;
     let path = directory.database();
+    let existed = path.exists();
+    let result = fill(&directory, file, clock);
+    if result.is_err() && !existed {
+        let beside = |end| path.with_extension(format!("db{end}"));
+        for made in [beside("-wal"), beside("-shm"), path.clone()] {
+            let _ = std::fs::remove_file(made); // it may not have come to be
+        }
+    }
+    result
+}
+
+fn fill(directory: &Directory, file: &Path, clock: Clock) -> Result<Recovery, StoreError> {
+    let path = directory.database();
     // It gets its tables along with the rows: an empty queue would have the next start take all
     // body files for orphans.
     let mut database = schema::open(&path, || Ok(()))?;
     if schema::version(&database, &path)? > 0 && read::count(&database)? > 0 {
         return Err(StoreError::NotEmpty { path });
     }
-    rebuild::import(&mut database, &directory, file, &Synced as &dyn Durability, clock.now())
+    rebuild::import(&mut database, directory, file, &Synced, clock.now())
 }
 
 fn damaged(path: &Path, cause: StoreError) -> StoreError {

@@ -219,7 +219,8 @@ fn restrict(path: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::io("restrict the mode of", path))
 }
 
-fn check_owner(database: &Connection, path: &Path) -> Result<(), StoreError> {
+/// Refuses a database that is not ours, and not empty.
+pub(super) fn check_owner(database: &Connection, path: &Path) -> Result<(), StoreError> {
     let pragma = |name| database.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let fault = StoreError::database("read the version");
     let (owner, pages) = match (pragma("application_id"), pragma("page_count")) {

@@ -12,7 +12,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Take the messages from this file, made by `sqlite3 queue.db .recover`, into a queue without any
+    /// Take the messages from this file into a queue without any: a damaged queue.db that was moved
+    /// away, or what `.recover` of sqlite3 has made of it
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// One JSON object

@@ -26,11 +26,13 @@ const FIRST_FIELDS: [(&str, usize, bool); 5] = [
 /// Copies what can be read of the damaged database into a new file at `scratch`.
 pub(super) fn from_damaged(
     source: &Connection,
+    path: &Path,
     places: &Places,
     scratch: &Path,
     keep: &Keep,
 ) -> Result<(Connection, Recovery), StoreError> {
-    let version = schema::version(source, &places.database())?;
+    schema::check_owner(source, path)?;
+    let version = schema::version(source, path)?;
     let target = schema::scratch(scratch, version, schema::page_size(source)?)?;
     let copy = || {
         target.execute_batch("BEGIN")?;
@@ -61,6 +63,14 @@ pub(super) fn from_damaged(
     recovery.dropped = dropped;
     target.execute_batch("COMMIT").map_err(StoreError::database("complete a new file"))?;
     Ok((target, recovery))
+}
+
+/// Whether SQLite's own recovery has found rows that it could not assign to a table.
+pub(super) fn has_nameless(source: &Connection) -> Result<bool, StoreError> {
+    source
+        .prepare("SELECT 1 FROM sqlite_master WHERE name = 'lost_and_found'")
+        .and_then(|mut query| query.exists([]))
+        .map_err(StoreError::database("read the schema"))
 }
 
 /// Copies the rows of `file`, which SQLite's own recovery has written, into a new file at

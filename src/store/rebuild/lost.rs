@@ -213,16 +213,16 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// `counted` is how many there should be, -1 if that is not on record.
+    /// `counted` is how many there should be, -1 or 0 if that is not on record.
     fn lacks_recipients(&self, sequence: i64, counted: i64, there: i64) -> Option<String> {
         let place = "on a damaged page of the queue database";
         if there == 0 {
             return Some(format!("its recipients were {place}"));
         }
-        if counted >= 0 && counted != there {
+        if counted > 0 && counted != there {
             return Some(format!("recipients were {place}: {there} of {counted} are left"));
         }
-        (counted < 0 && self.recipients.may_lack(sequence))
+        (counted <= 0 && self.recipients.may_lack(sequence))
             .then(|| format!("recipients may have been {place}: {there} are left, perhaps of more"))
     }
 }

@@ -604,3 +604,57 @@ async fn messages_of_a_nameless_table_come_back_held() {
     check(&template, &store, directory.path(), &whole).await;
     is_sound(store, directory.path()).await;
 }
+
+#[tokio::test]
+async fn a_queue_without_its_first_page_is_brought_back_from_where_it_was_moved() {
+    let template = Template::new().await;
+    for with_log in [false, true] {
+        let directory = template.copy();
+        let root = directory.path().join("queue");
+        let moved = directory.path().join("moved.db");
+        let mut messages = MESSAGES;
+        if with_log {
+            let store = open(directory.path());
+            put(&store, b"in the log alone", &["new@example.com"]).await.unwrap();
+            let log = directory.path().join("moved.db-wal");
+            fs::copy(root.join("queue.db-wal"), log).unwrap();
+            messages += 1;
+            store.close().await;
+        }
+        damage(directory.path(), 1);
+        let garbage = fs::read(root.join("queue.db")).unwrap();
+        for name in ["queue.db-wal", "queue.db-shm"] {
+            let _ = fs::remove_file(root.join(name));
+        }
+        let error = recover(&root, Clock::at(START)).unwrap_err();
+        assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
+        assert_eq!(fs::read(root.join("queue.db")).unwrap(), garbage);
+        fs::rename(root.join("queue.db"), &moved).unwrap();
+
+        let other = directory.path().join("other.db");
+        fs::write(&other, [0x55; 40_000]).unwrap();
+        let error = import(&root, &other, Clock::at(START)).unwrap_err();
+        assert!(matches!(error, StoreError::NothingFound { .. }), "{error}");
+        assert!(!root.join("queue.db").exists());
+
+        let recovery = import(&root, &moved, Clock::at(START)).unwrap();
+        assert_eq!(recovery.messages, messages as u64, "{recovery:?}");
+        assert!(recovery.set_aside.is_empty() && recovery.lost.is_empty(), "{recovery:?}");
+        let store = open(directory.path());
+        assert_eq!(due(&store).await.len(), messages);
+        assert_eq!(fs::read(&moved).unwrap(), garbage);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_gives_what_is_left_of_it() {
+    let template = Template::new().await;
+    let directory = template.copy();
+    let file = fs::OpenOptions::new().write(true).open(queue(directory.path())).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 5 * 4).unwrap();
+    let store = open(directory.path());
+    let any = Page { number: 0, used_for: "half".into(), rows: ALL };
+    check(&template, &store, directory.path(), &any).await;
+    assert!(due(&store).await.len() > 1);
+    is_sound(store, directory.path()).await;
+}

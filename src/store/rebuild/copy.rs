@@ -1,0 +1,159 @@
+//! Copies of a damaged database whose header is put right, so that SQLite reads the rest of it. The
+//! damaged file itself stays as it is. Offsets are those of the file format, section 1.3.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::SCRATCH;
+use crate::store::{directory::Places, error::StoreError, schema};
+
+/// Octets of a page, where the header does not tell.
+const PAGE_SIZE: i64 = 4096;
+
+/// Where the header says that there is a log: 2 and 2 if there is, 1 and 1 if not.
+const VERSIONS: u64 = 18;
+
+/// Where the header says how many pages there are.
+const PAGES: u64 = 28;
+
+/// The log that SQLite keeps beside a database.
+pub(super) fn log_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// SQLite reads pages beyond the end of a file as zeros, which may pass for the end of a body. If
+/// the database is shorter than its header says, this is a copy whose header says how long it is,
+/// and pages beyond its end are errors.
+pub(super) fn if_shortened(
+    places: &Places,
+    scratch: &Path,
+) -> Result<Option<Connection>, StoreError> {
+    let path = places.database();
+    let has_log = fs::metadata(places.log()).is_ok_and(|facts| facts.len() > 0);
+    // Pages that are not in the file may be in the log.
+    if has_log || !is_short(&path)? {
+        return Ok(None);
+    }
+    let copy = begin(&path, scratch)?;
+    put_length_right(&copy)?;
+    schema::open_read_only(&copy).map(Some)
+}
+
+/// A copy of a database and its log. If its first page is lost it gets that of a new one: the
+/// tables begin on the same pages in all of ours.
+pub(super) fn whole(file: &Path, scratch: &Path) -> Result<Connection, StoreError> {
+    let copy = begin(file, scratch)?;
+    let log = log_of(file);
+    let has_log = fs::metadata(&log).is_ok_and(|facts| facts.len() > 0);
+    if has_log {
+        duplicate(&log, &log_of(&copy))?;
+    }
+    if is_without_header(&copy)? {
+        let version = if has_log { 2 } else { 1 };
+        let write = |octets: &[u8], at| {
+            OpenOptions::new()
+                .write(true)
+                .open(&copy)
+                .and_then(|file| file.write_all_at(octets, at))
+                .map_err(StoreError::io("write", &copy))
+        };
+        write(&first_page(scratch)?, 0)?;
+        write(&[version, version], VERSIONS)?;
+        put_length_right(&copy)?;
+    } else if !has_log && is_short(&copy)? {
+        put_length_right(&copy)?;
+    }
+    open(&copy)
+}
+
+/// A log is taken up on opening, for which writing must be allowed.
+fn open(copy: &Path) -> Result<Connection, StoreError> {
+    let open = || {
+        let database = Connection::open(copy)?;
+        database.pragma_update(None, "writable_schema", true)?;
+        database.pragma_update(None, "cell_size_check", true)?;
+        Ok(database)
+    };
+    open().map_err(StoreError::database("open a copy"))
+}
+
+fn is_without_header(copy: &Path) -> Result<bool, StoreError> {
+    let database = open(copy);
+    let read = |database: Connection| {
+        database
+            .query_row("SELECT COUNT(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))
+            .map_err(StoreError::database("read the schema"))
+    };
+    match database.and_then(read) {
+        Ok(_) => Ok(false),
+        Err(StoreError::Database { source, .. }) => {
+            let code = source.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
+            let lost = [Some(ErrorCode::NotADatabase), Some(ErrorCode::DatabaseCorrupt)];
+            Ok(lost.contains(&code))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn first_page(scratch: &Path) -> Result<[u8; PAGE_SIZE as usize], StoreError> {
+    let path = scratch.with_file_name(format!("{SCRATCH}-empty"));
+    drop(schema::scratch(&path, schema::VERSION, PAGE_SIZE)?);
+    let mut page = [0; PAGE_SIZE as usize];
+    File::open(&path)
+        .and_then(|file| file.read_exact_at(&mut page, 0))
+        .map_err(StoreError::io("read", &path))?;
+    Ok(page)
+}
+
+fn begin(file: &Path, scratch: &Path) -> Result<PathBuf, StoreError> {
+    let copy = scratch.with_file_name(format!("{SCRATCH}-from"));
+    duplicate(file, &copy)?;
+    Ok(copy)
+}
+
+/// 0600 from the begin, whatever the mode of what is copied.
+fn duplicate(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let mut source = File::open(from).map_err(StoreError::io("open", from))?;
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(StoreError::io("create", to))?;
+    std::io::copy(&mut source, &mut copy).map(|_| ()).map_err(StoreError::io("copy", from))
+}
+
+/// The size of a page, the pages that the header tells of, and the octets of the file.
+fn lengths(path: &Path) -> Result<(u64, u64, u64), StoreError> {
+    let fault = || StoreError::io("read the header of", path);
+    let file = File::open(path).map_err(fault())?;
+    let (mut size, mut pages) = ([0; 2], [0; 4]);
+    file.read_exact_at(&mut size, 16)
+        .and_then(|()| file.read_exact_at(&mut pages, PAGES))
+        .map_err(fault())?;
+    let size = u64::from(u16::from_be_bytes(size)).max(512);
+    let octets = file.metadata().map_err(fault())?.len();
+    Ok((size, u64::from(u32::from_be_bytes(pages)), octets))
+}
+
+fn is_short(path: &Path) -> Result<bool, StoreError> {
+    let (size, pages, octets) = lengths(path)?;
+    Ok(octets / size < pages)
+}
+
+fn put_length_right(copy: &Path) -> Result<(), StoreError> {
+    let (size, _, octets) = lengths(copy)?;
+    let pages = u32::try_from(octets / size).unwrap_or(u32::MAX).to_be_bytes();
+    OpenOptions::new()
+        .write(true)
+        .open(copy)
+        .and_then(|file| file.write_all_at(&pages, PAGES))
+        .map_err(StoreError::io("write", copy))
+}
