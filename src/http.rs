@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 
 pub use serve::{HttpError, Server};
 pub use status::{
-    CredentialStatus, Failure, LaneStatus, ListenerStatus, PauseStatus, Readiness, Status,
-    TokenErrorStatus, TokenStatus, Watched,
+    CredentialStatus, Failure, LaneStatus, ListenerStatus, PauseStatus, QueueRebuilt, Readiness,
+    Status, TokenErrorStatus, TokenStatus, Watched,
 };
 
 /// What the HTTP server needs to know; all values are checked.

@@ -74,7 +74,7 @@ pub use entry::{
 };
 pub use error::{DatabaseFault, StoreError};
 pub use passing::PassingBody;
-pub use rebuild::{Dropped, Lost, Recovery, SetAside};
+pub use rebuild::{Dropped, Lost, Rebuilt, Recovery, SetAside};
 pub use recover::{import, recover};
 pub use transit::Transit;
 
@@ -144,6 +144,7 @@ struct State {
     poisoned: AtomicBool,
     /// How often the database has been rebuilt because it was damaged.
     rebuilds: AtomicU64,
+    rebuilt: Mutex<Option<Rebuilt>>,
     /// For each lane that was asked for: goes up with each commit that may give it something to
     /// do. Lanes do not wake each other.
     arrivals: Mutex<HashMap<String, watch::Sender<u64>>>,
@@ -152,6 +153,10 @@ struct State {
 }
 
 impl State {
+    fn rebuilt(&self) -> MutexGuard<'_, Option<Rebuilt>> {
+        self.rebuilt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn arrivals(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<u64>>> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,11 +181,13 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let directory = Directory::open(&config.directory)?;
         rebuild::sweep(&directory)?;
-        let (database, queued) = start::open(&directory, clock, &*durability, router.as_ref())?;
+        let (database, queued, rebuilt) =
+            start::open(&directory, clock, &*durability, router.as_ref())?;
         let state = Arc::new(State {
             queued: AtomicU64::new(queued),
             poisoned: AtomicBool::new(false),
             rebuilds: AtomicU64::new(0),
+            rebuilt: Mutex::new(rebuilt),
             arrivals: Mutex::default(),
             amendments: watch::Sender::new(0),
         });
@@ -224,6 +231,12 @@ impl Store {
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.shared.state.poisoned.load(Ordering::Relaxed)
+    }
+
+    /// What came of the last rebuild of a damaged database since the start, at the start included.
+    #[must_use]
+    pub fn last_rebuild(&self) -> Option<Rebuilt> {
+        self.shared.state.rebuilt().clone()
     }
 
     /// A new queue id.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Sources,
-    http::{LaneStatus, PauseStatus, Status, TokenStatus},
+    http::{LaneStatus, PauseStatus, QueueRebuilt, Status, TokenStatus},
     queue::Mode,
 };
 
@@ -49,6 +49,10 @@ fn show(status: &Status) -> std::io::Result<()> {
         format!("ready      NO: {}", in_short(status).join("; "))
     })?;
     show_token(&status.token)?;
+    if let Some(QueueRebuilt { time, set_aside, lost, kept_in }) = &status.queue_rebuilt {
+        line(format!("queue      WAS DAMAGED, rebuilt {time}: {set_aside} held, {lost} lost"))?;
+        line(format!("  do: check the disk; {kept_in}/report.json names the messages"))?;
+    }
     if let Some(pause) = &status.relay_pause {
         line("smarthost  PAUSED")?;
         show_pause(pause)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::{Clock, UnixMillis},
     queue::{Mode, pause::Cause, pause::PauseSnapshot, runner::Queue},
-    store::{LaneSummary, Settled, Store, StoreError},
+    store::{LaneSummary, Rebuilt, Settled, Store, StoreError},
     token::TokenHandle,
 };
 
@@ -76,6 +76,22 @@ pub struct Status {
     pub lanes: Vec<LaneStatus>,
     /// The recipients that failed last, newest first.
     pub failures: Vec<Failure>,
+    /// What came of damage to the queue database, if it has had to be rebuilt since the start.
+    #[serde(default)]
+    pub queue_rebuilt: Option<QueueRebuilt>,
+}
+
+/// What came of damage to the queue database.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueueRebuilt {
+    /// When it was rebuilt.
+    pub time: String,
+    /// Messages set aside because something of them is lost.
+    pub set_aside: usize,
+    /// Messages that are no more in the queue.
+    pub lost: usize,
+    /// Where the damaged files are, and the messages that are no more in the queue.
+    pub kept_in: String,
 }
 
 /// One listener.
@@ -258,6 +274,7 @@ impl Watched {
             relay_pause: self.queue.relay_pause().map(pause_status),
             lanes: self.queue.lanes().into_iter().map(lane).collect(),
             failures: failures.into_iter().map(failure).collect(),
+            queue_rebuilt: self.store.as_ref().and_then(Store::last_rebuild).map(queue_rebuilt),
         })
     }
 
@@ -313,6 +330,15 @@ fn lane_status(
             .into_iter()
             .map(|(sender, pause)| HeldSender { sender, pause: pause_status(pause) })
             .collect(),
+    }
+}
+
+fn queue_rebuilt(rebuilt: Rebuilt) -> QueueRebuilt {
+    QueueRebuilt {
+        time: rebuilt.time.rfc3339(),
+        set_aside: rebuilt.set_aside,
+        lost: rebuilt.lost,
+        kept_in: rebuilt.kept_in.display().to_string(),
     }
 }
 

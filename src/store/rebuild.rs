@@ -99,7 +99,25 @@ pub struct Dropped {
     pub rows: Option<u64>,
 }
 
+/// The last rebuild, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// When.
+    pub time: UnixMillis,
+    /// Messages that are held because something of them is lost.
+    pub set_aside: usize,
+    /// Messages that are no more in the queue.
+    pub lost: usize,
+    /// Where the damaged files are kept, and what could not go back into the queue.
+    pub kept_in: PathBuf,
+}
+
 impl Recovery {
+    pub(super) fn in_short(&self, time: UnixMillis) -> Rebuilt {
+        let Self { set_aside, lost, kept_in, .. } = self;
+        Rebuilt { time, set_aside: set_aside.len(), lost: lost.len(), kept_in: kept_in.clone() }
+    }
+
     /// Tells the log.
     pub(super) fn log(&self) {
         /// Messages named one by one; `report.json` names all.
@@ -135,6 +153,23 @@ pub(super) fn rebuild(
     durability: &dyn Durability,
     now: UnixMillis,
 ) -> Result<Recovery, StoreError> {
+    cleared(places, run(database, places, durability, now))
+}
+
+/// Whatever came of it, the scratch files go.
+fn cleared<T>(places: &Places, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(error) = sweep(places) {
+        tracing::warn!(%error, "scratch files of a rebuild not removed, the next start will");
+    }
+    result
+}
+
+fn run(
+    database: &mut Connection,
+    places: &Places,
+    durability: &dyn Durability,
+    now: UnixMillis,
+) -> Result<Recovery, StoreError> {
     let path = places.database();
     let scratch = places.root.join(SCRATCH);
     for _ in 0..TRIES {
@@ -158,10 +193,6 @@ pub(super) fn rebuild(
         recovery.kept_in = keep.finish()?;
         drop(source);
         if overwrite(&filled, database, &watch, seen, durability)? {
-            drop((filled, watch));
-            if let Err(error) = sweep(places) {
-                tracing::warn!(%error, "rebuilt copy of the queue database not removed");
-            }
             return Ok(recovery);
         }
         // What was kept is of a state that is past; nothing has come of it.
@@ -173,6 +204,16 @@ pub(super) fn rebuild(
 /// Fills a database that holds no messages with those of `file`: a damaged database of ours, also
 /// one whose first page is lost, or what SQLite's own recovery has made of one.
 pub(super) fn import(
+    database: &mut Connection,
+    places: &Places,
+    file: &Path,
+    durability: &dyn Durability,
+    now: UnixMillis,
+) -> Result<Recovery, StoreError> {
+    cleared(places, fill(database, places, file, durability, now))
+}
+
+fn fill(
     database: &mut Connection,
     places: &Places,
     file: &Path,
@@ -203,8 +244,6 @@ pub(super) fn import(
     if !overwrite(&filled, database, &watch, seen, durability)? {
         return Err(busy("fill the tables", "another program has changed them"));
     }
-    drop((filled, watch));
-    sweep(places)?;
     Ok(recovery)
 }
 

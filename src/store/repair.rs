@@ -43,6 +43,7 @@ impl Committer {
                 })?;
         self.rebuilt.push(now);
         recovery.log();
+        *self.state.rebuilt() = Some(recovery.in_short(now));
         self.state.rebuilds.fetch_add(1, Ordering::Release);
         self.state.queued.store(read::count(&self.database)?, Ordering::Relaxed);
         self.version = schema::data_version(&self.database)?;

@@ -3,19 +3,19 @@
 use rusqlite::Connection;
 
 use super::{
-    Durability, Router, StoreError, aside::Aside, directory::Directory, due, read, rebuild, schema,
-    write,
+    Durability, Rebuilt, Router, StoreError, aside::Aside, directory::Directory, due, read,
+    rebuild, schema, write,
 };
 use crate::clock::Clock;
 
 /// Opens the database and looks through what the start depends on; a damaged one is rebuilt.
-/// Returns how many messages are queued.
+/// Returns how many messages are queued, and what came of the rebuild.
 pub(super) fn open(
     directory: &Directory,
     clock: Clock,
     durability: &dyn Durability,
     router: &dyn Router,
-) -> Result<(Connection, u64), StoreError> {
+) -> Result<(Connection, u64, Option<Rebuilt>), StoreError> {
     let path = directory.database();
     let damaged =
         |cause: StoreError| StoreError::Damaged { path: path.clone(), cause: Box::new(cause) };
@@ -32,18 +32,21 @@ pub(super) fn open(
     if aside.is_some() {
         schema::write_log_home(&database)?;
     }
+    let mut rebuilt = None;
     let queued = match look_through(&mut database, directory, aside.as_ref(), router) {
         Err(error) if error.is_damage() => {
             tracing::error!(%error, "queue database is damaged, rebuilding it");
-            rebuild::rebuild(&mut database, directory, durability, clock.now())
-                .map_err(damaged)?
-                .log();
+            let now = clock.now();
+            let recovery =
+                rebuild::rebuild(&mut database, directory, durability, now).map_err(damaged)?;
+            recovery.log();
+            rebuilt = Some(recovery.in_short(now));
             look_through(&mut database, directory, aside.as_ref(), router)
                 .map_err(|error| if error.is_damage() { damaged(error) } else { error })?
         }
         other => other?,
     };
-    Ok((database, queued))
+    Ok((database, queued, rebuilt))
 }
 
 fn look_through(
