@@ -16,7 +16,8 @@
 //! kept in `damaged-<time>/` instead (`aside.rs`).
 //!
 //! After a failed sync nobody knows what is on disk, so the store is *poisoned*: it takes no
-//! more work until a restart has read what is there.
+//! more work until a restart has read what is there. Pages that cannot be read are another matter:
+//! what can be is brought into a fresh database (`rebuild.rs`), and work goes on.
 //!
 //! No SQL type leaves this folder: another engine must fit behind the same interface.
 

@@ -8,6 +8,8 @@ mod beside_a_daemon;
 mod fixture;
 #[path = "queue_commands/large.rs"]
 mod large;
+#[path = "queue_commands/recover.rs"]
+mod recover;
 
 use o365_relay::store::Outcome;
 

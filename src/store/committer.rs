@@ -169,7 +169,7 @@ impl Committer {
         }
         let result = match self.commit(&batch) {
             Err(error) if error.is_damage() => {
-                self.repair(error).and_then(|()| self.commit(&batch))
+                self.repair(&error).and_then(|()| self.commit(&batch))
             }
             result => result,
         };

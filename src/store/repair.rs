@@ -21,7 +21,7 @@ impl Committer {
     ///
     /// # Errors
     /// One that says [`StoreError::is_damage`] if there is no way on; others may pass.
-    pub(super) fn repair(&mut self, found: StoreError) -> Result<(), StoreError> {
+    pub(super) fn repair(&mut self, found: &StoreError) -> Result<(), StoreError> {
         tracing::error!(error = %found, "queue database is damaged, rebuilding it");
         let damaged =
             |cause| StoreError::Damaged { path: self.directory.database(), cause: Box::new(cause) };
@@ -64,7 +64,7 @@ impl Committer {
         if self.state.rebuilds.load(Ordering::Acquire) != rebuilds {
             return Ok(());
         }
-        let repaired = if again { Err(found) } else { self.repair(found) };
+        let repaired = if again { Err(found) } else { self.repair(&found) };
         self.poison_for(repaired)
     }
 
@@ -74,7 +74,7 @@ impl Committer {
             return Err(StoreError::Poisoned);
         }
         let looked = match self.look() {
-            Err(error) if error.is_damage() => self.repair(error).and_then(|()| self.look()),
+            Err(error) if error.is_damage() => self.repair(&error).and_then(|()| self.look()),
             looked => looked,
         };
         self.poison_for(looked)

@@ -13,7 +13,7 @@ use super::SCRATCH;
 use crate::store::{directory::Places, error::StoreError, schema};
 
 /// Octets of a page, where the header does not tell.
-const PAGE_SIZE: i64 = 4096;
+const PAGE_SIZE: u16 = 4096;
 
 /// Where the header says that there is a log: 2 and 2 if there is, 1 and 1 if not.
 const VERSIONS: u64 = 18;
@@ -102,10 +102,10 @@ fn is_without_header(copy: &Path) -> Result<bool, StoreError> {
     }
 }
 
-fn first_page(scratch: &Path) -> Result<[u8; PAGE_SIZE as usize], StoreError> {
+fn first_page(scratch: &Path) -> Result<Vec<u8>, StoreError> {
     let path = scratch.with_file_name(format!("{SCRATCH}-empty"));
-    drop(schema::scratch(&path, schema::VERSION, PAGE_SIZE)?);
-    let mut page = [0; PAGE_SIZE as usize];
+    drop(schema::scratch(&path, schema::VERSION, PAGE_SIZE.into())?);
+    let mut page = vec![0; PAGE_SIZE.into()];
     File::open(&path)
         .and_then(|file| file.read_exact_at(&mut page, 0))
         .map_err(StoreError::io("read", &path))?;

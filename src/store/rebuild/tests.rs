@@ -15,7 +15,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::super::{
-    Durability, Durable, Entry, Outcome, Store, StoreError, Synced, import, recover,
+    Durability, Durable, Entry, Filter, Outcome, Store, StoreError, Synced, import, recover,
     tests::{START, config, open, open_with, put, relayed, settlement},
 };
 use crate::{clock::Clock, mail::queue_id::QueueId};
@@ -496,8 +496,7 @@ async fn rows_that_make_no_sense_stop_no_other() {
             assert!(reason.contains(told), "{reason}");
         }
         let desk = super::super::Desk::open(&directory.path().join("queue")).unwrap();
-        let listed: usize =
-            desk.messages(&Default::default()).map(|page| page.unwrap().len()).sum();
+        let listed: usize = desk.messages(&Filter::default()).map(|page| page.unwrap().len()).sum();
         assert_eq!(listed, MESSAGES - 1, "all but the one without an id");
     }
 }
@@ -632,7 +631,7 @@ async fn a_queue_without_its_first_page_is_brought_back_from_where_it_was_moved(
         fs::rename(root.join("queue.db"), &moved).unwrap();
 
         let other = directory.path().join("other.db");
-        fs::write(&other, [0x55; 40_000]).unwrap();
+        fs::write(&other, vec![0x55; 40_000]).unwrap();
         let error = import(&root, &other, Clock::at(START)).unwrap_err();
         assert!(matches!(error, StoreError::NothingFound { .. }), "{error}");
         assert!(!root.join("queue.db").exists());
