@@ -13,6 +13,9 @@ use rusqlite::{
 /// Looks into a gap at most; each takes some microseconds.
 const LOOKS: usize = 200_000;
 
+/// The same as long as nothing has been found: then it is the page that leads to all others.
+const LOOKS_IN_VAIN: usize = 5_000;
+
 /// A table of the schema.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table {
@@ -120,7 +123,8 @@ impl Walk<'_> {
         let mut looks = 0;
         while let Some(gap) = gaps.pop_front() {
             let Missing { first, last } = gap.range;
-            if first >= last || looks >= LOOKS {
+            let most = if self.walked.copied == 0 { LOOKS_IN_VAIN } else { LOOKS };
+            if first >= last || looks >= most {
                 // A gap without a key in it comes of a row that was read from the other side.
                 if first <= last {
                     self.walked.gaps.push(gap.range);
