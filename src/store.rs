@@ -182,7 +182,6 @@ impl Store {
         router: Arc<dyn Router>,
     ) -> Result<Self, StoreError> {
         let directory = Directory::open(&config.directory)?;
-        rebuild::sweep(&directory)?;
         let (database, queued, rebuilt) =
             start::open(&directory, clock, &*durability, router.as_ref())?;
         let state = Arc::new(State {

@@ -274,7 +274,12 @@ impl Watched {
             relay_pause: self.queue.relay_pause().map(pause_status),
             lanes: self.queue.lanes().into_iter().map(lane).collect(),
             failures: failures.into_iter().map(failure).collect(),
-            queue_rebuilt: self.store.as_ref().and_then(Store::last_rebuild).map(queue_rebuilt),
+            queue_rebuilt: self
+                .store
+                .as_ref()
+                .and_then(Store::last_rebuild)
+                .as_ref()
+                .map(queue_rebuilt),
         })
     }
 
@@ -333,7 +338,7 @@ fn lane_status(
     }
 }
 
-fn queue_rebuilt(rebuilt: Rebuilt) -> QueueRebuilt {
+fn queue_rebuilt(rebuilt: &Rebuilt) -> QueueRebuilt {
     QueueRebuilt {
         time: rebuilt.time.rfc3339(),
         set_aside: rebuilt.set_aside,

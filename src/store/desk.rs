@@ -42,7 +42,7 @@ impl Desk {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let places = Places::new(directory)?;
         let path = places.database();
-        accessible(&path, &places.root)?;
+        accessible(&places)?;
         // Opening it takes what comes before the damage and may throw the rest away.
         if wal::damage(&path)?.is_some() {
             return Err(StoreError::DamagedLog { path });
@@ -64,12 +64,16 @@ impl Desk {
 }
 
 /// SQLite tells neither "not there" from "not allowed" nor what to do about either.
-pub(super) fn accessible(path: &Path, directory: &Path) -> Result<(), StoreError> {
+pub(super) fn accessible(places: &Places) -> Result<(), StoreError> {
     use rustix::{fs::Access, io::Errno};
-    match rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOENT | Errno::NOTDIR) => Err(StoreError::NoQueue { path: directory.into() }),
-        Err(Errno::ACCESS | Errno::PERM) => Err(StoreError::NotAllowed { path: directory.into() }),
+    let (path, directory) = (places.database(), places.root.clone());
+    match rustix::fs::access(&path, Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) => places.check_not_lost(),
+        Err(Errno::NOENT | Errno::NOTDIR) => {
+            places.check_not_lost()?;
+            Err(StoreError::NoQueue { path: directory })
+        }
+        Err(Errno::ACCESS | Errno::PERM) => Err(StoreError::NotAllowed { path: directory }),
         Err(error) => Err(StoreError::io("open", path)(error.into())),
     }
 }

@@ -3,13 +3,16 @@
 use std::{
     collections::HashSet,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::error::{SYNC, StoreError};
+use super::{
+    error::{SYNC, StoreError},
+    wal::log_of,
+};
 use crate::mail::queue_id::QueueId;
 
 /// Where things are in a queue directory.
@@ -28,11 +31,6 @@ impl Places {
         self.root.join("queue.db")
     }
 
-    /// The log that SQLite keeps beside the database.
-    pub fn log(&self) -> PathBuf {
-        self.root.join("queue.db-wal")
-    }
-
     pub fn body_file(&self, id: QueueId) -> PathBuf {
         self.bodies().join(format!("{id}.eml"))
     }
@@ -41,11 +39,43 @@ impl Places {
         self.root.join("bodies")
     }
 
-    /// The ids that body files have in their names.
-    pub fn body_ids(&self) -> Result<Vec<QueueId>, StoreError> {
+    /// The body files, and the ids in their names. Files of other names are not ours to touch.
+    pub fn body_files(&self) -> Result<Vec<(QueueId, PathBuf)>, StoreError> {
         let bodies = self.bodies();
-        let listing = fs::read_dir(&bodies).map_err(StoreError::io("list", bodies))?;
-        Ok(listing.flatten().filter_map(|item| body_file_id(&item.path())).collect())
+        let mut files = Vec::new();
+        for item in fs::read_dir(&bodies).map_err(StoreError::io("list", &bodies))? {
+            let path = item.map_err(StoreError::io("list", &bodies))?.path();
+            files.extend(body_file_id(&path).map(|id| (id, path)));
+        }
+        Ok(files)
+    }
+
+    /// Refuses a queue whose database is missing or empty while something else of it is left.
+    /// This comes before SQLite makes a new file.
+    pub fn check_not_lost(&self) -> Result<(), StoreError> {
+        self.check_log_has_database()?;
+        if is_empty(&self.database()) { self.check_no_bodies() } else { Ok(()) }
+    }
+
+    /// Refuses a log whose database is missing or empty: SQLite would throw it away.
+    pub fn check_log_has_database(&self) -> Result<(), StoreError> {
+        let (database, log) = (self.database(), log_of(&self.database()));
+        if is_empty(&database) && !is_empty(&log) {
+            return Err(StoreError::LogAlone { log, database });
+        }
+        Ok(())
+    }
+
+    /// Refuses to begin with an empty database where bodies of another one are.
+    pub fn check_no_bodies(&self) -> Result<(), StoreError> {
+        let has_bodies = match self.body_files() {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => false,
+            other => !other?.is_empty(),
+        };
+        if !has_bodies {
+            return Ok(());
+        }
+        Err(StoreError::LostDatabase { bodies: self.bodies(), database: self.database() })
     }
 }
 
@@ -81,24 +111,12 @@ impl Directory {
     /// A new body file, 0600.
     pub fn create_body_file(&self, id: QueueId) -> Result<File, StoreError> {
         let path = self.body_file(id);
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(StoreError::io("create", path))
+        private().open(&path).map_err(StoreError::io("create", path))
     }
 
     /// Makes the names of body files durable.
     pub fn sync_bodies(&self) -> Result<(), StoreError> {
         self.bodies.sync_all().map_err(StoreError::io(SYNC, self.places.bodies()))
-    }
-
-    /// Whether any body file is there.
-    pub fn has_bodies(&self) -> Result<bool, StoreError> {
-        let bodies = self.places.bodies();
-        let listing = fs::read_dir(&bodies).map_err(StoreError::io("list", bodies))?;
-        Ok(listing.flatten().any(|item| body_file_id(&item.path()).is_some()))
     }
 
     /// Makes the names of everything durable, the queue directory's own included.
@@ -123,25 +141,32 @@ impl Directory {
 
     /// Body files that no row names.
     pub fn orphans(&self, known: &HashSet<QueueId>) -> Result<Vec<(QueueId, PathBuf)>, StoreError> {
-        let bodies = self.bodies();
-        let mut orphans = Vec::new();
-        for item in fs::read_dir(&bodies).map_err(StoreError::io("list", &bodies))? {
-            let path = item.map_err(StoreError::io("list", &bodies))?.path();
-            let id = body_file_id(&path).filter(|id| !known.contains(id));
-            orphans.extend(id.map(|id| (id, path)));
-        }
+        let mut orphans = self.body_files()?;
+        orphans.retain(|(id, _)| !known.contains(id));
         Ok(orphans)
     }
 }
 
-/// The id in the name of a body file; files of other names are not ours to touch.
+/// Options for a new file, 0600 from the begin.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options
+}
+
+/// Whether there is nothing in a file, or no file.
+pub(super) fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |facts| facts.len() == 0)
+}
+
+/// The id in the name of a body file.
 fn body_file_id(path: &Path) -> Option<QueueId> {
     path.file_name()?.to_str()?.strip_suffix(".eml")?.parse().ok()
 }
 
 fn make_directory(path: &Path) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         other => other.map_err(StoreError::io("make directory", path)),
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with the store, and what the client hears of it.
+//! What can go wrong with the store.
 
 use std::{
     io,
@@ -8,7 +8,12 @@ use std::{
 
 use bytesize::ByteSize;
 
-use crate::{mail::queue_id::QueueId, smtp::reply::Reply};
+use crate::mail::queue_id::QueueId;
+
+mod consequence;
+
+pub use consequence::DatabaseFault;
+use consequence::classify;
 
 /// What [`StoreError::Io`] was doing when a sync failed.
 pub(super) const SYNC: &str = "sync";
@@ -130,13 +135,28 @@ pub enum StoreError {
     },
     /// Bodies without a database: the database is gone, and they may be all that is left.
     #[error(
-        "{} holds messages but {} is missing or empty; put the database back, or move the bodies \
-         to a safe place to begin with an empty queue (each is one message as it came in)",
+        "{} holds messages but {} is missing or empty; put the database back, a damaged one with \
+         `o365-relay queue recover --from FILE` (docs/reliability.md), or move the bodies to a safe \
+         place to begin with an empty queue (each is one message as it came in)",
         bodies.display(), database.display()
     )]
     LostDatabase {
         /// The directory of the bodies.
         bodies: PathBuf,
+        /// Where the database should be.
+        database: PathBuf,
+    },
+    /// A log without a database: it may hold the latest messages.
+    #[error(
+        "{} is missing or empty but its write-ahead log {} is there and may hold messages; put the \
+         database that belongs to it back, or move the log to another place and bring back what is \
+         in it with `o365-relay queue recover --from FILE` (docs/reliability.md); nothing has been \
+         changed",
+        database.display(), log.display()
+    )]
+    LogAlone {
+        /// The log.
+        log: PathBuf,
         /// Where the database should be.
         database: PathBuf,
     },
@@ -245,21 +265,6 @@ pub enum StoreError {
     Closed,
 }
 
-/// What follows from a fault of the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseFault {
-    /// No room on the disk: it goes on when there is.
-    Full,
-    /// Another process is writing.
-    Busy,
-    /// One row is bad. Nothing else is hurt.
-    Passing,
-    /// Pages are damaged; what can be read can be brought into a new file.
-    Damaged,
-    /// Nobody knows what is on disk.
-    Unsafe,
-}
-
 impl StoreError {
     /// For use with `map_err` on file operations.
     pub(super) fn io(
@@ -286,117 +291,18 @@ impl StoreError {
         Self::Commit { cause: Arc::clone(cause) }
     }
 
-    /// What the client hears: no path, no operating-system text, never permanent.
-    #[must_use]
-    pub fn reply(&self) -> Reply {
-        if self.is_full() {
-            Reply::new(452, (4, 3, 1), "out of storage; try again later")
-        } else {
-            Reply::new(451, (4, 3, 0), "message not stored; try again later")
-        }
-    }
-
-    /// Whether room on the disk is what lacks.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
+    /// Damage is told with the file that has it, and what to do; other errors stay as they are.
+    pub(super) fn of_database(self, path: &Path) -> Self {
         match self {
-            Self::Io { source, .. } | Self::Spool { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::StorageFull
-                    | io::ErrorKind::QuotaExceeded
-                    | io::ErrorKind::FileTooLarge
-            ),
-            Self::Database { class, .. } => *class == DatabaseFault::Full,
-            Self::LowSpace { .. } | Self::TooManyMessages { .. } | Self::NoRoomToRebuild { .. } => {
-                true
-            }
-            Self::Commit { cause } => cause.is_full(),
-            _ => false,
+            Self::Damaged { .. } => self,
+            error if error.is_damage() => Self::damaged(path, error),
+            other => other,
         }
     }
 
-    /// Whether another process was writing for longer than we wait.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        match self {
-            Self::Database { class, .. } => *class == DatabaseFault::Busy,
-            Self::Commit { cause } => cause.is_busy(),
-            _ => false,
-        }
-    }
-
-    /// Whether one message has lost its body; all others are unhurt.
-    #[must_use]
-    pub fn is_missing_body(&self) -> bool {
-        matches!(self, Self::MissingBody { .. })
-    }
-
-    /// Whether the body of one message is missing or damaged, for good; all others are unhurt.
-    #[must_use]
-    pub fn is_lost_body(&self) -> bool {
-        matches!(self, Self::MissingBody { .. } | Self::DamagedBody { .. })
-    }
-
-    /// Whether the process lacks descriptors or memory: nothing is wrong with what was asked for.
-    #[must_use]
-    pub fn is_shortage(&self) -> bool {
-        use rusqlite::ErrorCode::{CannotOpen, OutOfMemory};
-        const ENOMEM: i32 = 12;
-        const ENFILE: i32 = 23;
-        const EMFILE: i32 = 24;
-        match self {
-            Self::Io { source, .. } => {
-                matches!(source.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE))
-            }
-            Self::Database { source, .. } => {
-                let error = source.downcast_ref::<rusqlite::Error>();
-                let code = error.and_then(rusqlite::Error::sqlite_error_code);
-                matches!(code, Some(CannotOpen | OutOfMemory))
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether pages of the database are damaged.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Database { class, .. } => *class == DatabaseFault::Damaged,
-            Self::Damaged { .. } => true,
-            Self::Commit { cause } => cause.is_damage(),
-            _ => false,
-        }
-    }
-
-    /// Whether nobody knows any more what is on disk.
-    pub(super) fn is_unsafe(&self) -> bool {
-        match self {
-            Self::Database { class, .. } => *class == DatabaseFault::Unsafe,
-            // Only a sync that failed leaves in doubt what is on disk.
-            Self::Io { doing, .. } => *doing == SYNC,
-            _ => false,
-        }
-    }
-}
-
-fn classify(error: &rusqlite::Error) -> DatabaseFault {
-    use rusqlite::{ErrorCode, ffi};
-    // The log's index could not grow: there was no room for it.
-    if error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
-        return DatabaseFault::Full;
-    }
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => DatabaseFault::Full,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => DatabaseFault::Busy,
-        Some(ErrorCode::DatabaseCorrupt) => DatabaseFault::Damaged,
-        Some(
-            ErrorCode::SystemIoFailure
-            | ErrorCode::NotADatabase
-            | ErrorCode::CannotOpen
-            | ErrorCode::ReadOnly
-            | ErrorCode::OutOfMemory,
-        ) => DatabaseFault::Unsafe,
-        _ => DatabaseFault::Passing,
+    /// A damaged database that has been left as it is for this reason.
+    pub(super) fn damaged(path: &Path, cause: Self) -> Self {
+        Self::Damaged { path: path.into(), cause: Box::new(cause) }
     }
 }
 
@@ -421,23 +327,5 @@ fn hint(path: &Path, source: &io::Error) -> String {
         }
         io::ErrorKind::StorageFull => "; make room there, or set queue.directory".into(),
         _ => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn store_trouble_is_never_permanent_for_the_client() {
-        let full = StoreError::io("write", "x")(io::ErrorKind::StorageFull.into());
-        let broken = StoreError::io(SYNC, "x")(io::Error::other("eio"));
-        let no_descriptor = StoreError::io("open", "x")(io::Error::from_raw_os_error(24));
-        let spool = StoreError::spool("write", Path::new("x"))(io::ErrorKind::StorageFull.into());
-        assert_eq!(spool.reply(), full.reply());
-        assert!(!no_descriptor.is_unsafe() && no_descriptor.is_shortage());
-        assert_eq!(full.reply().to_string(), "452 4.3.1 out of storage; try again later");
-        assert_eq!(broken.reply().to_string(), "451 4.3.0 message not stored; try again later");
-        assert!(broken.is_unsafe() && !full.is_unsafe());
     }
 }

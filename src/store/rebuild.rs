@@ -14,7 +14,10 @@
 //! A message is never delivered to some of its recipients only, or without its mail data, because
 //! rows are lost: it is set aside. What cannot be completed goes to `damaged-<time>/`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{
     Connection,
@@ -23,19 +26,20 @@ use rusqlite::{
 
 use super::{
     Durability, Durable,
-    directory::Places,
+    aside::AsideBegun,
+    directory::Directory,
     error::{DatabaseFault, StoreError},
     schema,
+    wal::log_of,
 };
 use crate::clock::UnixMillis;
 
 mod collect;
 mod copy;
-mod keep;
 mod lost;
 mod walk;
 
-use keep::Keep;
+pub(super) use copy::named;
 use walk::Table;
 
 /// Begins the names of the file that is filled, and of what SQLite keeps beside it.
@@ -141,24 +145,32 @@ impl Recovery {
     }
 }
 
-/// Removes what a rebuild left that did not come to its end.
-pub(super) fn sweep(places: &Places) -> Result<(), StoreError> {
-    keep::sweep(&places.root)
+/// Removes what a rebuild left that did not come to its end. What it was made from is still there.
+pub(super) fn sweep(directory: &Directory) -> Result<(), StoreError> {
+    let root = &directory.root;
+    for item in fs::read_dir(root).map_err(StoreError::io("list", root))? {
+        let item = item.map_err(StoreError::io("list", root))?;
+        if item.file_name().to_str().is_some_and(|name| name.starts_with(SCRATCH)) {
+            let path = item.path();
+            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        }
+    }
+    directory.sweep_asides()
 }
 
-/// Rebuilds the database of `places`, which `database` is a connection to.
+/// Rebuilds the database of `directory`, which `database` is a connection to.
 pub(super) fn rebuild(
     database: &mut Connection,
-    places: &Places,
+    directory: &Directory,
     durability: &dyn Durability,
     now: UnixMillis,
 ) -> Result<Recovery, StoreError> {
-    cleared(places, run(database, places, durability, now))
+    cleared(directory, run(database, directory, durability, now))
 }
 
 /// Whatever came of it, the scratch files go.
-fn cleared<T>(places: &Places, result: Result<T, StoreError>) -> Result<T, StoreError> {
-    if let Err(error) = sweep(places) {
+fn cleared<T>(directory: &Directory, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(error) = sweep(directory) {
         tracing::warn!(%error, "scratch files of a rebuild not removed, the next start will");
     }
     result
@@ -166,37 +178,37 @@ fn cleared<T>(places: &Places, result: Result<T, StoreError>) -> Result<T, Store
 
 fn run(
     database: &mut Connection,
-    places: &Places,
+    directory: &Directory,
     durability: &dyn Durability,
     now: UnixMillis,
 ) -> Result<Recovery, StoreError> {
-    let path = places.database();
-    let scratch = places.root.join(SCRATCH);
+    let path = directory.database();
+    let scratch = directory.root.join(SCRATCH);
     for _ in 0..TRIES {
-        sweep(places)?;
-        check_room(places, &path)?;
+        sweep(directory)?;
+        check_room(directory, &path)?;
         let watch = schema::open_damaged(&path)?;
         let seen = schema::data_version(&watch)?;
-        let source = match copy::if_shortened(places, &scratch)? {
+        let source = match copy::if_shortened(directory, &scratch)? {
             Some(copy) => copy,
             None => schema::open_damaged(&path)?,
         };
         let begin = "BEGIN; SELECT COUNT(*) FROM sqlite_master;";
         source.execute_batch(begin).map_err(StoreError::database("read the schema"))?;
-        let keep = Keep::begin(&places.root, now)?;
+        let aside = directory.begin_aside(now)?;
         let (filled, mut recovery) =
-            collect::from_damaged(&source, &path, places, &scratch, &keep)?;
-        keep.copy(&path)?;
-        keep.copy(&places.log())?;
-        recovery.kept_in = keep.place().into();
-        keep.write("report.json", &report(&recovery))?;
-        recovery.kept_in = keep.finish()?;
+            collect::from_damaged(&source, &path, directory, &scratch, &aside)?;
+        aside.keep_copy(&path)?;
+        if log_of(&path).exists() {
+            aside.keep_copy(&log_of(&path))?;
+        }
+        keep_report(&mut recovery, aside)?;
         drop(source);
         if overwrite(&filled, database, &watch, seen, durability)? {
             return Ok(recovery);
         }
         // What was kept is of a state that is past; nothing has come of it.
-        let _ = std::fs::remove_dir_all(&recovery.kept_in);
+        let _ = fs::remove_dir_all(&recovery.kept_in);
     }
     Err(busy("rebuild the tables", "another program keeps changing them"))
 }
@@ -205,42 +217,40 @@ fn run(
 /// one whose first page is lost, or what SQLite's own recovery has made of one.
 pub(super) fn import(
     database: &mut Connection,
-    places: &Places,
+    directory: &Directory,
     file: &Path,
     durability: &dyn Durability,
     now: UnixMillis,
 ) -> Result<Recovery, StoreError> {
-    cleared(places, fill(database, places, file, durability, now))
+    cleared(directory, fill(database, directory, file, durability, now))
 }
 
 fn fill(
     database: &mut Connection,
-    places: &Places,
+    directory: &Directory,
     file: &Path,
     durability: &dyn Durability,
     now: UnixMillis,
 ) -> Result<Recovery, StoreError> {
-    sweep(places)?;
-    check_room(places, file)?;
-    let path = places.database();
-    let scratch = places.root.join(SCRATCH);
+    sweep(directory)?;
+    check_room(directory, file)?;
+    let path = directory.database();
+    let scratch = directory.root.join(SCRATCH);
     let watch = schema::open_damaged(&path)?;
     let seen = schema::data_version(&watch)?;
     let source = copy::whole(file, &scratch)?;
-    let keep = Keep::begin(&places.root, now)?;
+    let aside = directory.begin_aside(now)?;
     let (filled, mut recovery) = if collect::has_nameless(&source)? {
         let page_size = schema::page_size(database)?;
-        collect::from_recovered(file, page_size, places, &scratch, &keep)?
+        collect::from_recovered(file, page_size, directory, &scratch, &aside)?
     } else {
-        collect::from_damaged(&source, file, places, &scratch, &keep)?
+        collect::from_damaged(&source, file, directory, &scratch, &aside)?
     };
     drop(source);
     if recovery.messages == 0 && recovery.lost.iter().all(|lost| lost.forward_paths.is_empty()) {
         return Err(StoreError::NothingFound { path: file.into() });
     }
-    recovery.kept_in = keep.place().into();
-    keep.write("report.json", &report(&recovery))?;
-    recovery.kept_in = keep.finish()?;
+    keep_report(&mut recovery, aside)?;
     if !overwrite(&filled, database, &watch, seen, durability)? {
         return Err(busy("fill the tables", "another program has changed them"));
     }
@@ -251,19 +261,23 @@ fn busy(doing: &'static str, cause: &str) -> StoreError {
     StoreError::Database { doing, source: cause.into(), class: DatabaseFault::Busy }
 }
 
-fn report(recovery: &Recovery) -> Vec<u8> {
-    serde_json::to_vec_pretty(recovery).unwrap_or_default()
+/// Writes down what it has come to, beside what is kept.
+fn keep_report(recovery: &mut Recovery, aside: AsideBegun) -> Result<(), StoreError> {
+    recovery.kept_in = aside.place().into();
+    aside.write("report.json", &serde_json::to_vec_pretty(recovery).unwrap_or_default())?;
+    aside.finish().map(|_| ())
 }
 
 /// Room for two copies of the damaged files, the new file, and its way through the log.
-fn check_room(places: &Places, database: &Path) -> Result<(), StoreError> {
-    let length = |path: &Path| std::fs::metadata(path).map_or(0, |facts| facts.len());
-    let wanted = 4 * (length(database) + length(&copy::log_of(database)));
-    let facts = rustix::fs::statvfs(&places.root)
-        .map_err(|error| StoreError::io("measure the free space of", &places.root)(error.into()))?;
+fn check_room(directory: &Directory, database: &Path) -> Result<(), StoreError> {
+    let length = |path: &Path| fs::metadata(path).map_or(0, |facts| facts.len());
+    let wanted = 4 * (length(database) + length(&log_of(database)));
+    let facts = rustix::fs::statvfs(&directory.root).map_err(|error| {
+        StoreError::io("measure the free space of", &directory.root)(error.into())
+    })?;
     let free = facts.f_bavail.saturating_mul(facts.f_frsize);
     if free < wanted {
-        return Err(StoreError::NoRoomToRebuild { path: places.root.clone(), free, wanted });
+        return Err(StoreError::NoRoomToRebuild { path: directory.root.clone(), free, wanted });
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::{
     desk::accessible,
     directory::{Directory, Places},
     due, read, rebuild, schema,
+    wal::{self, log_of},
 };
 use crate::clock::Clock;
 
@@ -21,14 +22,17 @@ use crate::clock::Clock;
 pub fn recover(directory: &Path, clock: Clock) -> Result<Option<Recovery>, StoreError> {
     let places = Places::new(directory)?;
     let path = places.database();
-    accessible(&path, &places.root)?;
+    accessible(&places)?;
+    if wal::damage(&path)?.is_some() {
+        return Err(StoreError::DamagedLog { path });
+    }
     let directory = Directory::open(directory)?;
     rebuild::sweep(&directory)?;
-    let lost = || StoreError::LostDatabase { bodies: places.bodies(), database: path.clone() };
-    let mut database = match schema::open(&path, || Err(lost())) {
-        Err(error) if error.is_damage() => return Err(damaged(&path, error)),
-        other => other?,
+    let empty = || {
+        directory.check_no_bodies()?;
+        Err(StoreError::NoQueue { path: directory.root.clone() })
     };
+    let mut database = schema::open(&path, empty).map_err(|error| error.of_database(&path))?;
     match is_sound(&database) {
         Ok(true) => return Ok(None),
         Ok(false) => {}
@@ -37,7 +41,7 @@ pub fn recover(directory: &Path, clock: Clock) -> Result<Option<Recovery>, Store
     }
     rebuild::rebuild(&mut database, &directory, &Synced, clock.now())
         .map(Some)
-        .map_err(|error| if error.is_damage() { damaged(&path, error) } else { error })
+        .map_err(|error| error.of_database(&path))
 }
 
 /// Fills the queue in `directory`, which must be without a database or empty, with the rows of
@@ -47,14 +51,14 @@ pub fn recover(directory: &Path, clock: Clock) -> Result<Option<Recovery>, Store
 /// # Errors
 /// [`StoreError`]; the queue has not changed then.
 pub fn import(directory: &Path, file: &Path, clock: Clock) -> Result<Recovery, StoreError> {
-    std::fs::File::open(file).map_err(StoreError::io("open", file))?;
+    let file = &rebuild::named(file)?;
     let directory = Directory::open(directory)?;
+    directory.check_log_has_database()?;
     let path = directory.database();
     let existed = path.exists();
     let result = fill(&directory, file, clock);
     if result.is_err() && !existed {
-        let beside = |end| path.with_extension(format!("db{end}"));
-        for made in [beside("-wal"), beside("-shm"), path.clone()] {
+        for made in [log_of(&path), path.with_extension("db-shm"), path.clone()] {
             let _ = std::fs::remove_file(made); // it may not have come to be
         }
     }
@@ -70,10 +74,6 @@ fn fill(directory: &Directory, file: &Path, clock: Clock) -> Result<Recovery, St
         return Err(StoreError::NotEmpty { path });
     }
     rebuild::import(&mut database, directory, file, &Synced, clock.now())
-}
-
-fn damaged(path: &Path, cause: StoreError) -> StoreError {
-    StoreError::Damaged { path: path.into(), cause: Box::new(cause) }
 }
 
 /// Whether every page is as it should be, and every message can be named.

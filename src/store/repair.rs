@@ -23,8 +23,7 @@ impl Committer {
     /// One that says [`StoreError::is_damage`] if there is no way on; others may pass.
     pub(super) fn repair(&mut self, found: &StoreError) -> Result<(), StoreError> {
         tracing::error!(error = %found, "queue database is damaged, rebuilding it");
-        let damaged =
-            |cause| StoreError::Damaged { path: self.directory.database(), cause: Box::new(cause) };
+        let damaged = |cause| StoreError::damaged(&self.directory.database(), cause);
         let now = self.clock.now();
         self.rebuilt.retain(|time| now.since(*time) < LATELY);
         if self.rebuilt.len() >= MOST {

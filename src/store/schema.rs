@@ -106,11 +106,8 @@ UPDATE message SET recipients = (SELECT COUNT(*) FROM recipient WHERE message = 
 /// `before_first_use` may object to beginning with an empty one.
 pub(super) fn open(
     path: &Path,
-    before_first_use: impl Fn() -> Result<(), StoreError>,
+    before_first_use: impl FnOnce() -> Result<(), StoreError>,
 ) -> Result<Connection, StoreError> {
-    if !path.exists() {
-        before_first_use()?; // a refusal leaves no file
-    }
     let database = Connection::open(path).map_err(StoreError::database("open a file"))?;
     restrict(path)?;
     // A file that has been cut short can be opened like this, for what is left of it to be read.

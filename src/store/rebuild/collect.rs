@@ -7,11 +7,10 @@ use rusqlite::Connection;
 
 use super::{
     Dropped, Recovery, TABLES,
-    keep::Keep,
     lost::{self, Found},
     walk::{self, Walked},
 };
-use crate::store::{directory::Places, error::StoreError, schema};
+use crate::store::{aside::Aside, directory::Places, error::StoreError, schema};
 
 /// Fields that a row of each table had in the first schema version; later ones have more. Together
 /// with whether there is a row id they tell the rows of `lost_and_found` apart.
@@ -29,7 +28,7 @@ pub(super) fn from_damaged(
     path: &Path,
     places: &Places,
     scratch: &Path,
-    keep: &Keep,
+    aside: &Aside,
 ) -> Result<(Connection, Recovery), StoreError> {
     schema::check_owner(source, path)?;
     let version = schema::version(source, path)?;
@@ -58,7 +57,7 @@ pub(super) fn from_damaged(
     let messages = mail.next().unwrap_or_default();
     let recipients = mail.next().unwrap_or_default();
     let (ids, all_ids) = lost::ids(source);
-    let found = Found { target: &target, places, keep, messages, recipients, ids, all_ids };
+    let found = Found { target: &target, places, aside, messages, recipients, ids, all_ids };
     let mut recovery = found.settle()?;
     recovery.dropped = dropped;
     target.execute_batch("COMMIT").map_err(StoreError::database("complete a new file"))?;
@@ -80,7 +79,7 @@ pub(super) fn from_recovered(
     page_size: i64,
     places: &Places,
     scratch: &Path,
-    keep: &Keep,
+    aside: &Aside,
 ) -> Result<(Connection, Recovery), StoreError> {
     let target = schema::scratch(scratch, schema::VERSION, page_size)?;
     let fault = || StoreError::database("read the recovered file");
@@ -103,7 +102,7 @@ pub(super) fn from_recovered(
     let found = Found {
         target: &target,
         places,
-        keep,
+        aside,
         messages: Walked { unusable: 1, ..Walked::default() }, // nobody knows what is missing
         recipients: Walked::default(),
         ids: std::collections::HashMap::new(),

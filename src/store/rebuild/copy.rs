@@ -2,15 +2,20 @@
 //! damaged file itself stays as it is. Offsets are those of the file format, section 1.3.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use rusqlite::{Connection, ErrorCode};
 
 use super::SCRATCH;
-use crate::store::{directory::Places, error::StoreError, schema};
+use crate::store::{
+    directory::{Places, is_empty, private},
+    error::StoreError,
+    schema,
+    wal::log_of,
+};
 
 /// Octets of a page, where the header does not tell.
 const PAGE_SIZE: u16 = 4096;
@@ -21,11 +26,14 @@ const VERSIONS: u64 = 18;
 /// Where the header says how many pages there are.
 const PAGES: u64 = 28;
 
-/// The log that SQLite keeps beside a database.
-pub(super) fn log_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
+/// The database that somebody means who names it, or its log: that may be all there is of it.
+pub(in crate::store) fn named(file: &Path) -> Result<PathBuf, StoreError> {
+    let name = file.to_str().and_then(|name| name.strip_suffix("-wal"));
+    let database = name.map_or_else(|| file.to_owned(), PathBuf::from);
+    if is_empty(&log_of(&database)) {
+        File::open(&database).map_err(StoreError::io("open", &database))?;
+    }
+    Ok(database)
 }
 
 /// SQLite reads pages beyond the end of a file as zeros, which may pass for the end of a body. If
@@ -36,7 +44,7 @@ pub(super) fn if_shortened(
     scratch: &Path,
 ) -> Result<Option<Connection>, StoreError> {
     let path = places.database();
-    let has_log = fs::metadata(places.log()).is_ok_and(|facts| facts.len() > 0);
+    let has_log = !is_empty(&log_of(&path));
     // Pages that are not in the file may be in the log.
     if has_log || !is_short(&path)? {
         return Ok(None);
@@ -46,16 +54,17 @@ pub(super) fn if_shortened(
     schema::open_read_only(&copy).map(Some)
 }
 
-/// A copy of a database and its log. If its first page is lost it gets that of a new one: the
-/// tables begin on the same pages in all of ours.
+/// A copy of a database and its log, or of the log alone. If its first page is lost it gets that of
+/// a new one: the tables begin on the same pages in all of ours.
 pub(super) fn whole(file: &Path, scratch: &Path) -> Result<Connection, StoreError> {
     let copy = begin(file, scratch)?;
     let log = log_of(file);
-    let has_log = fs::metadata(&log).is_ok_and(|facts| facts.len() > 0);
+    let has_log = !is_empty(&log);
     if has_log {
         duplicate(&log, &log_of(&copy))?;
     }
-    if is_without_header(&copy)? {
+    // Of an empty file SQLite would throw the log away.
+    if (has_log && is_empty(&copy)) || is_without_header(&copy)? {
         let version = if has_log { 2 } else { 1 };
         let write = |octets: &[u8], at| {
             OpenOptions::new()
@@ -114,19 +123,18 @@ fn first_page(scratch: &Path) -> Result<Vec<u8>, StoreError> {
 
 fn begin(file: &Path, scratch: &Path) -> Result<PathBuf, StoreError> {
     let copy = scratch.with_file_name(format!("{SCRATCH}-from"));
-    duplicate(file, &copy)?;
+    if file.exists() {
+        duplicate(file, &copy)?;
+    } else {
+        private().open(&copy).map_err(StoreError::io("create", &copy))?;
+    }
     Ok(copy)
 }
 
-/// 0600 from the begin, whatever the mode of what is copied.
+/// For us alone, whatever the mode of what is copied.
 fn duplicate(from: &Path, to: &Path) -> Result<(), StoreError> {
     let mut source = File::open(from).map_err(StoreError::io("open", from))?;
-    let mut copy = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)
-        .map_err(StoreError::io("create", to))?;
+    let mut copy = private().open(to).map_err(StoreError::io("create", to))?;
     std::io::copy(&mut source, &mut copy).map(|_| ()).map_err(StoreError::io("copy", from))
 }
 

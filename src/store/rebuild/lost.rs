@@ -5,17 +5,17 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Lost, Recovery, SetAside, keep::Keep, walk::Walked};
+use super::{Lost, Recovery, SetAside, walk::Walked};
 use crate::{
     mail::queue_id::QueueId,
-    store::{directory::Places, due, error::StoreError, read},
+    store::{aside::Aside, directory::Places, due, error::StoreError, read},
 };
 
 /// Rows that have been brought into a new database, before it is known which belong together.
 pub(super) struct Found<'a> {
     pub target: &'a Connection,
     pub places: &'a Places,
-    pub keep: &'a Keep,
+    pub aside: &'a Aside,
     pub messages: Walked,
     pub recipients: Walked,
     /// Queue ids by the number of the row, from the index.
@@ -106,8 +106,8 @@ impl Found<'_> {
             .optional()
             .map_err(fault())?;
         let has_file = match (&data, id) {
-            (Some(data), _) => self.keep.write(&name, data).map(|()| true)?,
-            (None, Some(id)) => self.keep.link(&self.places.body_file(id), &name)?,
+            (Some(data), _) => self.aside.write(&name, data).map(|()| true)?,
+            (None, Some(id)) => self.aside.keep_body(&self.places.body_file(id), &name)?,
             (None, None) => false,
         };
         let forward_paths: Vec<String> = self
@@ -144,7 +144,7 @@ impl Found<'_> {
         }
         let known: HashSet<_> = lost.iter().filter_map(|lost| lost.id.as_deref()).collect();
         let mut more = Vec::new();
-        for id in self.places.body_ids()? {
+        for (id, path) in self.places.body_files()? {
             let has_row = self
                 .target
                 .prepare_cached("SELECT 1 FROM message WHERE id = ?1")
@@ -154,7 +154,7 @@ impl Found<'_> {
             if has_row || known.contains(id.as_str()) {
                 continue;
             }
-            if self.keep.link(&self.places.body_file(id), &name)? {
+            if self.aside.keep_body(&path, &name)? {
                 more.push(Lost {
                     id: Some(id.to_string()),
                     file: Some(name),

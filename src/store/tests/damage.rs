@@ -131,9 +131,16 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// A killed queue of small, large, small ... messages whose log is damaged behind the first few.
-async fn with_damaged_log() -> (tempfile::TempDir, Vec<QueueId>) {
+/// A killed queue of small, large, small ... messages whose log is damaged behind the first few;
+/// `older` small messages are not in the log any more.
+async fn with_damaged_log(older: usize) -> (tempfile::TempDir, Vec<QueueId>) {
     let first = tempfile::tempdir().unwrap();
+    let store = open(first.path());
+    for _ in 0..older {
+        put(&store, b"older", &["c@d"]).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
     let store = open(first.path());
     let mut ids = Vec::new();
     for number in 0..8 {
@@ -151,7 +158,7 @@ async fn with_damaged_log() -> (tempfile::TempDir, Vec<QueueId>) {
 
 #[tokio::test]
 async fn a_damaged_log_is_kept_with_the_bodies_whose_messages_are_lost() {
-    let (directory, ids) = with_damaged_log().await;
+    let (directory, ids) = with_damaged_log(0).await;
     let damaged = std::fs::read(directory.path().join("queue/queue.db-wal")).unwrap();
     let store = open(directory.path());
     let left = entry_ids(&store).await;
@@ -177,8 +184,104 @@ async fn a_damaged_log_is_kept_with_the_bodies_whose_messages_are_lost() {
 }
 
 #[tokio::test]
+async fn a_log_without_its_database_is_kept_and_brings_its_messages_back() {
+    let first = tempfile::tempdir().unwrap();
+    let store = open(first.path());
+    let mut ids = Vec::new();
+    for length in [5_000, 100_000] {
+        ids.push(put(&store, &vec![b'x'; length], &["c@d"]).await.unwrap().id());
+    }
+    for left in [None, Some("")] {
+        let directory = killed(first.path());
+        let root = directory.path().join("queue");
+        let (database, log) = (root.join("queue.db"), root.join("queue.db-wal"));
+        let before = std::fs::read(&log).unwrap();
+        std::fs::remove_file(&database).unwrap();
+        if let Some(text) = left {
+            std::fs::write(&database, text).unwrap();
+        }
+        for error in [
+            open_with(config(directory.path()), Arc::new(Synced)).err().unwrap(),
+            Desk::open(&root).unwrap_err(),
+            recover(&root, Clock::at(START)).unwrap_err(),
+            import(&root, &log, Clock::at(START)).unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains("queue.db is missing or empty"), "{text}");
+            assert!(text.contains("queue.db-wal is there"), "{text}");
+            assert!(text.contains("queue recover --from"), "{text}");
+        }
+        assert!(std::fs::read(&log).unwrap() == before);
+        assert_eq!((database.exists(), body_files(directory.path())), (left.is_some(), 1));
+
+        let moved = directory.path().join("moved.db-wal");
+        std::fs::rename(&log, &moved).unwrap();
+        let recovery = import(&root, &moved, Clock::at(START)).unwrap();
+        assert_eq!((recovery.messages, recovery.lost.len(), recovery.set_aside.len()), (2, 0, 0));
+        let store = open(directory.path());
+        assert_eq!(entry_ids(&store).await, ids);
+        assert!(std::fs::read(&moved).unwrap() == before);
+    }
+}
+
+#[tokio::test]
+async fn queue_commands_and_recover_tell_that_the_database_of_the_bodies_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    put(&store, &vec![b'x'; 100_000], &["c@d"]).await.unwrap();
+    store.close().await;
+    drop(store);
+    let root = directory.path().join("queue");
+    let path = root.join("queue.db");
+    std::fs::remove_file(&path).unwrap();
+    for left in [None, Some("")] {
+        if let Some(text) = left {
+            std::fs::write(&path, text).unwrap();
+        }
+        for error in [Desk::open(&root).unwrap_err(), recover(&root, Clock::at(START)).unwrap_err()]
+        {
+            assert!(error.to_string().contains("queue.db is missing or empty"), "{error}");
+        }
+        assert_eq!((path.exists(), body_files(directory.path())), (left.is_some(), 1));
+    }
+}
+
+struct Refusing;
+
+impl Durability for Refusing {
+    fn make_durable(
+        &self,
+        _: Durable,
+        _: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Poisoned)
+    }
+}
+
+#[tokio::test]
+async fn damage_of_the_log_and_the_database_at_once_loses_no_body() {
+    let (directory, ids) = with_damaged_log(100).await;
+    let root = directory.path().join("queue");
+    let path = root.join("queue.db");
+    let mut octets = std::fs::read(&path).unwrap();
+    octets[4096..].fill(0xa5); // all pages but the first, and those that the log has
+    std::fs::write(&path, octets).unwrap();
+    // Cut off right after the log has been dealt with.
+    let refusing: Arc<dyn Durability> = Arc::new(Refusing);
+    assert!(open_with(config(directory.path()), refusing).is_err());
+    let _ = open_with(config(directory.path()), Arc::new(Synced));
+    let kept = |name: &str| {
+        asides(directory.path()).iter().any(|aside| aside.join(name).exists())
+            || root.join("bodies").join(name).exists()
+    };
+    for id in ids.iter().skip(1).step_by(2) {
+        assert!(kept(&format!("{id}.eml")), "{id}");
+    }
+}
+
+#[tokio::test]
 async fn the_queue_commands_leave_a_damaged_log_to_the_daemon() {
-    let (directory, _) = with_damaged_log().await;
+    let (directory, _) = with_damaged_log(0).await;
     let log = directory.path().join("queue/queue.db-wal");
     let before = std::fs::read(&log).unwrap();
     let error = Desk::open(&directory.path().join("queue")).unwrap_err();
@@ -191,7 +294,7 @@ async fn the_queue_commands_leave_a_damaged_log_to_the_daemon() {
 #[test]
 fn a_damaged_log_is_kept_once_however_often_the_start_fails() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (directory, _) = runtime.block_on(with_damaged_log());
+    let (directory, _) = runtime.block_on(with_damaged_log(0));
     let queue = Directory::open(&directory.path().join("queue")).unwrap();
     for _ in 0..3 {
         assert!(queue.keep_damaged_log(START).unwrap().is_some());
@@ -210,7 +313,7 @@ fn a_damaged_log_is_kept_once_however_often_the_start_fails() {
 fn orphans_set_aside_are_all_kept_and_none_overwrites_another() {
     let directory = tempfile::tempdir().unwrap();
     let queue = Directory::open(&directory.path().join("queue")).unwrap();
-    let aside = queue.make_aside(START).unwrap();
+    let aside = queue.begin_aside(START).unwrap().finish().unwrap();
     let ids: Vec<_> = (0..25).map(|number| QueueId::new(1, number)).collect();
     for text in ["first", "second"] {
         for id in &ids {
