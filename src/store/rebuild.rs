@@ -239,8 +239,12 @@ fn fill(
     let watch = schema::open_damaged(&path)?;
     let seen = schema::data_version(&watch)?;
     let source = copy::whole(file, &scratch)?;
+    let is_recovered = collect::has_table(&source, collect::NAMELESS)?;
+    if !is_recovered && !collect::has_table(&source, "message")? {
+        return Err(StoreError::NothingFound { path: file.into() });
+    }
     let aside = directory.begin_aside(now)?;
-    let (filled, mut recovery) = if collect::has_nameless(&source)? {
+    let (filled, mut recovery) = if is_recovered {
         let page_size = schema::page_size(database)?;
         collect::from_recovered(file, page_size, directory, &scratch, &aside)?
     } else {

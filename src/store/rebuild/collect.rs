@@ -64,11 +64,14 @@ pub(super) fn from_damaged(
     Ok((target, recovery))
 }
 
-/// Whether SQLite's own recovery has found rows that it could not assign to a table.
-pub(super) fn has_nameless(source: &Connection) -> Result<bool, StoreError> {
+/// The table in which SQLite's own recovery puts rows that it could not assign to one.
+pub(super) const NAMELESS: &str = "lost_and_found";
+
+/// Whether there is a table of this name.
+pub(super) fn has_table(source: &Connection, name: &str) -> Result<bool, StoreError> {
     source
-        .prepare("SELECT 1 FROM sqlite_master WHERE name = 'lost_and_found'")
-        .and_then(|mut query| query.exists([]))
+        .prepare("SELECT 1 FROM sqlite_master WHERE name = ?1")
+        .and_then(|mut query| query.exists([name]))
         .map_err(StoreError::database("read the schema"))
 }
 
@@ -141,7 +144,7 @@ fn copy_nameless(
     first_fields: usize,
     has_row_id: bool,
 ) -> rusqlite::Result<()> {
-    let theirs = found_columns(target, "lost_and_found")?;
+    let theirs = found_columns(target, NAMELESS)?;
     let ours: Vec<(String, Option<String>)> = target
         .prepare("SELECT name, dflt_value FROM pragma_table_info(?1)")?
         .query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?

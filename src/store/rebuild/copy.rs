@@ -32,6 +32,9 @@ pub(in crate::store) fn named(file: &Path) -> Result<PathBuf, StoreError> {
     let database = name.map_or_else(|| file.to_owned(), PathBuf::from);
     if is_empty(&log_of(&database)) {
         File::open(&database).map_err(StoreError::io("open", &database))?;
+        if is_empty(&database) {
+            return Err(StoreError::NothingFound { path: database });
+        }
     }
     Ok(database)
 }

@@ -671,10 +671,13 @@ async fn a_queue_without_its_first_page_is_brought_back_from_where_it_was_moved(
         fs::rename(root.join("queue.db"), &moved).unwrap();
 
         let other = directory.path().join("other.db");
-        fs::write(&other, vec![0x55; 40_000]).unwrap();
-        let error = import(&root, &other, Clock::at(START)).unwrap_err();
-        assert!(matches!(error, StoreError::NothingFound { .. }), "{error}");
-        assert!(!root.join("queue.db").exists());
+        Connection::open(&other).unwrap().pragma_update(None, "user_version", 3).unwrap();
+        for octets in [vec![0x55; 40_000], vec![], fs::read(&other).unwrap()] {
+            fs::write(&other, octets).unwrap();
+            let error = import(&root, &other, Clock::at(START)).unwrap_err();
+            assert!(matches!(error, StoreError::NothingFound { .. }), "{error}");
+            assert!(!root.join("queue.db").exists());
+        }
 
         let recovery = import(&root, &moved, Clock::at(START)).unwrap();
         assert_eq!(recovery.messages, messages as u64, "{recovery:?}");
