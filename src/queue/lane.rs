@@ -2,14 +2,14 @@
 //! except at the gate that they share, which trouble with the smarthost closes.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     sync::watch,
-    task::JoinSet,
+    task::{self, JoinSet},
     time::{Instant, sleep_until},
 };
 
@@ -24,6 +24,7 @@ use crate::{
     clock::UnixMillis,
     drain::Drain,
     mail::queue_id::QueueId,
+    smtp::path::ReversePath,
     store::{Entry, StoreError},
     token::TokenHandle,
 };
@@ -48,6 +49,8 @@ pub(super) struct Lane {
     /// In `ready` or under way; in memory only, so a crash frees them.
     leased: HashSet<QueueId>,
     attempts: JoinSet<Finished>,
+    /// Whose messages they are.
+    senders: HashMap<task::Id, ReversePath>,
 }
 
 /// What to wait for before looking again; an attempt's end always counts.
@@ -87,6 +90,7 @@ impl Lane {
             ready: VecDeque::new(),
             leased: HashSet::new(),
             attempts: JoinSet::new(),
+            senders: HashMap::new(),
         }
     }
 
@@ -105,7 +109,7 @@ impl Lane {
             let until = self.turnstile.wake_time(wait.until);
             tokio::select! {
                 () = drain.signaled() => break,
-                Some(done) = self.attempts.join_next() => self.finished(done),
+                Some(done) = self.attempts.join_next_with_id() => self.finished(done),
                 () = sleep_until(until) => {}
                 _ = self.arrivals.changed(), if wait.arrivals => {}
                 _ = self.amendments.changed() => self.read_anew(),
@@ -144,7 +148,7 @@ impl Lane {
 
     /// Attempts under way come to their end; idle connections are closed politely.
     async fn drain(mut self) {
-        while let Some(done) = self.attempts.join_next().await {
+        while let Some(done) = self.attempts.join_next_with_id().await {
             self.finished(done);
         }
         let mut goodbyes = self.turnstile.say_goodbye();
@@ -250,9 +254,19 @@ impl Lane {
             self.turnstile.enter(recipients).map_err(|obstacle| self.not_now(obstacle.into()))?;
         if let Some(entry) = self.ready.pop_front() {
             let (context, state) = (Arc::clone(&self.context), Arc::clone(&self.state));
-            self.attempts.spawn(attempt::run(context, state, entry, connection));
+            let sender = entry.reverse_path.clone();
+            self.begin(sender, attempt::run(context, state, entry, connection));
         }
         Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        sender: ReversePath,
+        attempt: impl Future<Output = Finished> + Send + 'static,
+    ) {
+        let task = self.attempts.spawn(attempt);
+        self.senders.insert(task.id(), sender);
     }
 
     /// The next message does not go now: if it was to be its sender's probe, another may be.
@@ -263,9 +277,11 @@ impl Lane {
         wait
     }
 
-    fn finished(&mut self, done: Result<Finished, tokio::task::JoinError>) {
+    fn finished(&mut self, done: Result<(task::Id, Finished), task::JoinError>) {
+        let id = done.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
+        let sender = self.senders.remove(&id);
         match done {
-            Ok(finished) => {
+            Ok((_, finished)) => {
                 self.leased.remove(&finished.id);
                 self.turnstile.leave(finished.connection, finished.not_relayed);
             }
@@ -274,7 +290,90 @@ impl Lane {
                 // cannot bring down attempt after attempt.
                 tracing::error!(%error, lane = self.state.config.mailbox, "attempt broke off");
                 self.turnstile.broken();
+                if let Some(sender) = sender {
+                    self.state.senders.withdraw_probe(sender.as_str());
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        delivery::{self, NullSender, smarthost::Smarthost},
+        office365::replies::PauseRule,
+        queue::{LaneConfig, NoticeConfig, OnUncertain, Pace, pause::Cause, shared::Account},
+        store::{self, Router, Store, Synced},
+        tls,
+        token::AccessToken,
+    };
+
+    const START: UnixMillis = UnixMillis(1_795_415_050_000);
+
+    struct OneLane;
+
+    impl Router for OneLane {
+        fn lane(&self, _: &ReversePath) -> &'static str {
+            "relay@contoso.com"
+        }
+
+        fn knows(&self, _: &str) -> bool {
+            true
+        }
+    }
+
+    fn lane(directory: &std::path::Path) -> Lane {
+        let clock = Clock::at(START);
+        let smarthost = Smarthost::new(delivery::Config {
+            host: "localhost".into(),
+            port: 1,
+            ehlo_name: "relay.contoso.com".into(),
+            null_sender: NullSender::Mailbox,
+            max_messages_per_connection: 1,
+            idle_close: Duration::from_secs(1),
+            tls: tls::client_config(None).unwrap(),
+        });
+        let token = TokenHandle::fixed(AccessToken::new("t".into(), START, START));
+        let config = store::Config {
+            directory: directory.join("queue"),
+            min_free_bytes: 0,
+            max_messages: 10,
+            history_keep: Duration::ZERO,
+        };
+        let context = Context {
+            account: Arc::new(Account::new(token, smarthost, clock)),
+            store: Store::open(config, clock, Arc::new(Synced), Arc::new(OneLane)).unwrap(),
+            give_up_after: Duration::ZERO,
+            on_uncertain: OnUncertain::Retry,
+            notices: NoticeConfig { hostname: String::new(), to: Vec::new(), delay_after: None },
+        };
+        let config = LaneConfig {
+            mailbox: "relay@contoso.com".into(),
+            max_connections: 1,
+            pace: Pace::Unlimited,
+            recipients_per_day: None,
+        };
+        Lane::new(Arc::new(context), Arc::new(LaneState::new(config, clock)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_whose_attempt_breaks_off_does_not_hold_its_sender_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut lane = lane(directory.path());
+        let sender = "erp@contoso.com";
+        let cause = Cause { reason: "554 5.2.252 SendAsDenied".into(), advice: None };
+        lane.state.senders.close(sender, cause, PauseRule::SENDER);
+        tokio::time::advance(PauseRule::SENDER.first).await;
+        assert_eq!(lane.state.senders.passage(sender), Passage::Probe);
+        let path = ReversePath::Address(sender.parse().unwrap());
+        lane.begin(path, async { panic!("a fault of this program") });
+        assert_eq!(lane.state.senders.passage(sender), Passage::Probing);
+        let done = lane.attempts.join_next_with_id().await.unwrap();
+        lane.finished(done);
+        assert_eq!(lane.state.senders.passage(sender), Passage::Probe);
+        assert!(lane.senders.is_empty());
     }
 }
