@@ -32,8 +32,9 @@ pub(super) async fn log_in(
     }
     account.token.refresh_now(token.obtained_at());
     match timeout(NEW_TOKEN_PATIENCE, account.token.valid_after(&token)).await {
-        Ok(newer) => account.smarthost.connect(mailbox, &newer).await.map(Some),
-        Err(_) => first.map(Some),
+        Ok(Some(newer)) => account.smarthost.connect(mailbox, &newer).await.map(Some),
+        // None has come in time, or none will: the relay is stopping.
+        Ok(None) | Err(_) => first.map(Some),
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the rest of the relay sees of the token task.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::{Notify, watch};
 
@@ -78,27 +81,34 @@ impl TokenHandle {
 
     /// Waits until there is a token with at least 30 s left. After the drain it may wait for ever.
     pub async fn valid(&self) -> Arc<AccessToken> {
-        self.first(|_| true).await
+        match self.first(|_| true).await {
+            Some(token) => token,
+            None => std::future::pending().await,
+        }
     }
 
     /// As [`TokenHandle::valid`], but for another token than `refused`, which a server did not
-    /// accept. It waits for as long as none can be had, so put a time limit on it.
-    pub async fn valid_after(&self, refused: &AccessToken) -> Arc<AccessToken> {
+    /// accept. It waits for as long as none can be had, so put a time limit on it; `None` once the
+    /// drain has begun, after which there is no other.
+    pub async fn valid_after(&self, refused: &AccessToken) -> Option<Arc<AccessToken>> {
         self.first(|token| token.obtained_at() != refused.obtained_at()).await
     }
 
-    async fn first(&self, wanted: impl Fn(&AccessToken) -> bool) -> Arc<AccessToken> {
+    async fn first(&self, wanted: impl Fn(&AccessToken) -> bool) -> Option<Arc<AccessToken>> {
         let mut states = self.states.clone();
         loop {
             let now = self.clock.now();
             let usable = states.borrow_and_update().usable(now).map(Arc::clone);
             if let Some(token) = usable.filter(|token| wanted(token)) {
-                return token;
+                return Some(token);
+            }
+            if self.shared.ended.load(Ordering::Acquire) {
+                return None;
             }
             // The machine may have slept and the task not have noticed yet.
             self.shared.wake.notify_one();
             if states.changed().await.is_err() {
-                std::future::pending::<()>().await;
+                return None;
             }
         }
     }
@@ -129,11 +139,19 @@ pub(super) struct Shared {
     demand: Mutex<Option<UnixMillis>>,
     /// Tells the task to look at the demand and at the clock.
     pub wake: Notify,
+    /// The task has ended.
+    ended: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn publish(&self, state: TokenState) {
         self.states.send_replace(state);
+    }
+
+    /// The task ends: nobody has to wait for it any more.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.states.send_modify(|_| {});
     }
 
     pub(super) fn state(&self) -> TokenState {

@@ -42,6 +42,11 @@ impl<S: Source> Refresher<S> {
     }
 
     pub(super) async fn run(mut self, drain: Drain) {
+        self.refresh_until(&drain).await;
+        self.shared.end();
+    }
+
+    async fn refresh_until(&mut self, drain: &Drain) {
         if let Some(expiry) = self.source.expiry() {
             self.shared.publish(TokenState { expiry: Some(expiry), ..TokenState::default() });
         }

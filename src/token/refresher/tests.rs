@@ -200,7 +200,7 @@ async fn demands_are_met_once_a_minute_and_not_for_an_old_token() {
     let first = bench.handle.valid().await;
     bench.pass(10 * MINUTE).await;
     bench.handle.refresh_now(first.obtained_at());
-    let second = bench.handle.valid_after(&first).await;
+    let second = bench.handle.valid_after(&first).await.unwrap();
     assert_eq!(bench.calls(), 2);
 
     bench.handle.refresh_now(first.obtained_at()); // a slower lane met the old one, too
@@ -261,6 +261,19 @@ async fn watchers_hear_of_each_change() {
 async fn assert_drains(bench: Bench) {
     assert_eq!(bench.drain.finish(Duration::from_millis(10)).await, Ok(()));
     bench.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drain_ends_the_wait_for_another_token() {
+    let bench = Bench::start([Reply::Token(3600)]);
+    let first = bench.handle.valid().await;
+    let handle = bench.handle.clone();
+    let waiting = tokio::spawn(async move { handle.valid_after(&first).await });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    assert_drains(bench).await;
+    let ended = tokio::time::timeout(Duration::from_secs(1), waiting).await;
+    assert!(ended.expect("nobody waits for the task").unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]
