@@ -9,9 +9,11 @@
 //! | [`command`] | one command line |
 //! | [`line`](mod@line) | where a command line ends |
 //! | [`mail_data`] | where mail data ends, dots, bare CR and LF |
+//! | [`chunk`] | mail data in chunks |
 //! | [`session`] | which command is in order, and what it does |
 //! | [`server`] | all of it as one machine that eats octets |
 
+pub mod chunk;
 pub mod command;
 pub mod envelope;
 pub mod line;

@@ -129,6 +129,36 @@ async fn a_client_that_stops_within_mail_data_is_sent_away_and_nothing_is_stored
 }
 
 #[tokio::test]
+async fn a_chunk_may_announce_any_length_and_takes_no_room() {
+    let relay = Relay::start(listener::Config { data_timeout: SOON, ..listener_config() });
+    let mut client = relay.connect().await;
+    client.expect("220 ").await;
+    client.say("MAIL FROM:<a@b.example>", "250 2.1.0").await;
+    client.say("RCPT TO:<c@d.example>", "250 2.1.5").await;
+    client.send(b"BDAT 18446744073709551615 LAST\r\n").await;
+    client.send(&b"QUIT\r\n".repeat(50_000)).await;
+    client.expect("421 4.4.2 ").await;
+    assert_eq!(client.line().await, None);
+    relay.stop().await;
+    assert_eq!((relay.entries().await.len(), relay.body_files()), (0, 0));
+}
+
+#[tokio::test]
+async fn chunks_that_are_given_up_leave_nothing() {
+    let relay = Relay::start(listener_config());
+    let mut client = relay.connect().await;
+    client.expect("220 ").await;
+    client.say("MAIL FROM:<a@b.example>", "250 2.1.0").await;
+    client.say("RCPT TO:<c@d.example>", "250 2.1.5").await;
+    client.send(b"BDAT 320000\r\n").await;
+    client.send(&b"a line of text\r\n".repeat(20_000)).await;
+    client.expect("250 2.0.0 320000 octets received").await;
+    assert_eq!(relay.body_files(), 1);
+    client.say("RSET", "250 2.0.0").await;
+    until(|| relay.body_files() == 0).await;
+}
+
+#[tokio::test]
 async fn a_session_that_is_never_silent_ends_all_the_same() {
     let relay = Relay::start(listener::Config { session_timeout: SOON, ..listener_config() });
     let mut client = relay.connect().await;

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     drain::Drain,
     smtp::{
+        envelope::Envelope,
         reply::Reply,
         server::{Server, Step},
     },
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     session_ends: Instant,
     rate: RateWatch,
     opening: Uninvited,
+    /// Whether the last read was one of mail data.
+    receiving: bool,
 }
 
 impl Connection {
@@ -63,6 +66,7 @@ impl Connection {
             session_ends,
             rate,
             opening: Uninvited::default(),
+            receiving: false,
         }
     }
 
@@ -116,13 +120,15 @@ impl Connection {
             Step::Reply(reply) => self.reply(&reply),
             Step::Close(reply) => return self.close(&reply, "closed").await.map(Some),
             Step::BeginMailData(envelope) => {
-                let hello = self.server.hello();
-                let incoming = Incoming::begin(&self.shared, self.client, hello, envelope);
-                self.incoming = Some(incoming);
-                self.rate.begin();
+                self.begin(envelope);
                 self.reply(&Server::start_mail_input());
             }
+            Step::BeginChunks(envelope) => self.begin(envelope),
             Step::MailData => self.take_data(data).await,
+            Step::EndOfChunk(reply) => {
+                self.take_data(data).await;
+                self.reply(&reply);
+            }
             Step::EndOfMailData => {
                 self.take_data(data).await;
                 if let Some(incoming) = self.incoming.take() {
@@ -138,6 +144,11 @@ impl Connection {
             }
         }
         Ok(None)
+    }
+
+    fn begin(&mut self, envelope: Box<Envelope>) {
+        let hello = self.server.hello();
+        self.incoming = Some(Incoming::begin(&self.shared, self.client, hello, envelope));
     }
 
     async fn take_data(&mut self, data: &mut Vec<u8>) {
@@ -194,6 +205,11 @@ impl Connection {
 
     async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<Read> {
         let receiving = self.server.is_receiving();
+        if receiving && !self.receiving {
+            // Anew for each chunk: between two of them it is our turn to speak.
+            self.rate.begin();
+        }
+        self.receiving = receiving;
         let wanted = if receiving { DATA_READ } else { COMMAND_READ };
         if buffer.len() != wanted {
             // Also gives the larger buffer back: an idle connection shall be cheap.

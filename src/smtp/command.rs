@@ -1,6 +1,7 @@
 //! One command line (RFC 5321 section 4.1.1) and its parameters.
 
 use super::{
+    chunk::ChunkSize,
     envelope::{Body, MailParameters, RcptParameters, Ret},
     path::{Address, ForwardPath, PathFault, PathRules, ReversePath},
     path::{parse_forward_path, parse_reverse_path, split_path},
@@ -20,6 +21,8 @@ pub enum Command {
     Rcpt(ForwardPath, RcptParameters),
     /// DATA.
     Data,
+    /// BDAT; its octets follow.
+    Bdat(ChunkSize),
     /// RSET.
     Rset,
     /// NOOP, its argument ignored.
@@ -56,6 +59,12 @@ pub enum CommandFault {
     /// The forward-path.
     #[error("forward-path: {0}")]
     ForwardPath(PathFault),
+    /// BDAT that is wrong; as many octets as it says, or none, follow all the same.
+    #[error("syntax is BDAT length [LAST]")]
+    Chunk(u64),
+    /// BDAT with a length that no counter of ours holds: where its octets end cannot be told.
+    #[error("BDAT length is out of range; closing connection")]
+    ChunkLength,
     /// A parameter that the command does not have.
     #[error("parameter {0} is not known")]
     Parameter(String),
@@ -74,7 +83,9 @@ impl CommandFault {
             Self::NotOffered(_) => Reply::new(502, (5, 5, 1), text),
             Self::Octets => Reply::new(500, (5, 5, 2), text),
             Self::Form(_) => Reply::new(501, (5, 5, 2), text),
-            Self::Argument(_) | Self::ParameterValue(_) => Reply::new(501, (5, 5, 4), text),
+            Self::Argument(_) | Self::Chunk(_) | Self::ChunkLength | Self::ParameterValue(_) => {
+                Reply::new(501, (5, 5, 4), text)
+            }
             Self::Parameter(_) => Reply::new(555, (5, 5, 4), text),
             Self::ReversePath(fault) => path_reply(*fault, 7, text),
             Self::ForwardPath(fault) => path_reply(*fault, 3, text),
@@ -124,6 +135,7 @@ pub fn parse(line: &[u8], rules: CommandRules<'_>) -> Result<Command, CommandFau
         "MAIL" => parse_mail(argument, rules),
         "RCPT" => parse_rcpt(argument, rules),
         "DATA" => without_argument(Command::Data, "DATA"),
+        "BDAT" => parse_bdat(argument),
         "RSET" => without_argument(Command::Rset, "RSET"),
         "QUIT" => without_argument(Command::Quit, "QUIT"),
         "NOOP" => Ok(Command::Noop),
@@ -132,7 +144,6 @@ pub fn parse(line: &[u8], rules: CommandRules<'_>) -> Result<Command, CommandFau
         "EXPN" => Err(CommandFault::NotOffered("EXPN")),
         "STARTTLS" => Err(CommandFault::NotOffered("STARTTLS")),
         "AUTH" => Err(CommandFault::NotOffered("AUTH")),
-        "BDAT" => Err(CommandFault::NotOffered("BDAT")),
         _ => Err(CommandFault::Unknown),
     }
 }
@@ -158,6 +169,24 @@ fn parse_rcpt(argument: &str, rules: CommandRules<'_>) -> Result<Command, Comman
     let rules = PathRules { smtputf8: rules.smtputf8, default_domain: rules.default_domain };
     let path = parse_forward_path(content, rules).map_err(CommandFault::ForwardPath)?;
     Ok(Command::Rcpt(path, parameters))
+}
+
+/// RFC 3030 section 2. A length of nothing but digits is taken at its word, since octets follow;
+/// without one, none were declared.
+fn parse_bdat(argument: &str) -> Result<Command, CommandFault> {
+    let mut words = argument.split([' ', '\t']).filter(|word| !word.is_empty());
+    let length = words.next().unwrap_or_default();
+    if length.is_empty() || !length.bytes().all(|octet| octet.is_ascii_digit()) {
+        return Err(CommandFault::Chunk(0));
+    }
+    let octets = length.parse().map_err(|_| CommandFault::ChunkLength)?;
+    match (words.next(), words.next()) {
+        (None, _) => Ok(Command::Bdat(ChunkSize { octets, last: false })),
+        (Some(last), None) if last.eq_ignore_ascii_case("LAST") => {
+            Ok(Command::Bdat(ChunkSize { octets, last: true }))
+        }
+        _ => Err(CommandFault::Chunk(octets)),
+    }
 }
 
 fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
@@ -308,6 +337,28 @@ mod tests {
             ("RCPT TO:<a@b> SIZE=1", "555 5.5.4"),
         ] {
             assert_eq!(reply_to(line), reply, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn chunk_lengths_are_counted_or_refused() {
+        let size = |octets, last| Ok(Command::Bdat(ChunkSize { octets, last }));
+        for (line, read) in [
+            ("BDAT 0", size(0, false)),
+            ("bdat  17  last ", size(17, true)),
+            ("BDAT 00000000000000000000000003", size(3, false)),
+            ("BDAT 18446744073709551615 LAST", size(u64::MAX, true)),
+            ("BDAT 18446744073709551616", Err(CommandFault::ChunkLength)),
+            ("BDAT 99999999999999999999999 LAST", Err(CommandFault::ChunkLength)),
+            ("BDAT 5 FIRST", Err(CommandFault::Chunk(5))),
+            ("BDAT 5 LAST LAST", Err(CommandFault::Chunk(5))),
+            ("BDAT", Err(CommandFault::Chunk(0))),
+            ("BDAT LAST", Err(CommandFault::Chunk(0))),
+            ("BDAT -1 LAST", Err(CommandFault::Chunk(0))),
+            ("BDAT +1 LAST", Err(CommandFault::Chunk(0))),
+            ("BDAT 0x10 LAST", Err(CommandFault::Chunk(0))),
+        ] {
+            assert_eq!(parse(line.as_bytes(), RULES), read, "{line:?}");
         }
     }
 

@@ -1,15 +1,19 @@
 //! The server side of a session as one machine: octets in, steps out. It does no IO; the
 //! listener reads the socket, carries out each step and writes the replies. The code that
-//! answers DATA is here: [`Server::advance`] up to 354, `Server::receive` to the final dot.
+//! answers DATA is here: [`Server::advance`] up to 354, `Server::receive` to the final dot; BDAT
+//! goes on in `server/chunks.rs`.
+
+mod chunks;
 
 use super::{
-    command::{self, CommandRules},
+    command::{self, CommandFault, CommandRules},
     envelope::Envelope,
     line::{Line, LineBuffer, MAX_COMMAND_LINE},
     mail_data::{BareLineFeed, Decoder},
     reply::Reply,
     session::{Answer, Hello, Rules, Session, too_large},
 };
+use chunks::{Chunk, Chunks};
 
 /// What the listener does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,11 +26,16 @@ pub enum Step {
     Close(Reply),
     /// A mail transaction has its envelope: begin a draft and queue [`Server::start_mail_input`].
     BeginMailData(Box<Envelope>),
+    /// A mail transaction has its envelope, and its first chunk comes: begin a draft.
+    BeginChunks(Box<Envelope>),
     /// Mail data was appended to `data`; more is to come.
     MailData,
+    /// The rest of a chunk was appended to `data`; queue this reply. Another chunk is to come.
+    EndOfChunk(Reply),
     /// The last mail data was appended to `data`: commit, then reply.
     EndOfMailData,
-    /// Mail data has ended and cannot be accepted: drop the draft and queue this reply.
+    /// Mail data cannot be accepted, or the client has given it up between two chunks: drop the
+    /// draft, if there is one, and queue this reply.
     RefusedMailData(Reply),
 }
 
@@ -37,11 +46,21 @@ pub struct Server {
     session: Session,
     lines: LineBuffer,
     receiving: Option<Receiving>,
+    chunks: Chunks,
     faults: u32,
 }
 
+/// Octets that are no commands.
+#[derive(Debug)]
+enum Receiving {
+    /// Mail data up to the final dot.
+    Text(Text),
+    /// What a BDAT has announced.
+    Chunk(Chunk),
+}
+
 #[derive(Debug, Default)]
-struct Receiving {
+struct Text {
     decoder: Decoder,
     size: u64,
     oversize: bool,
@@ -52,7 +71,8 @@ impl Server {
     #[must_use]
     pub fn new(rules: std::sync::Arc<Rules>) -> Self {
         let lines = LineBuffer::default();
-        Self { rules, session: Session::begin(), lines, receiving: None, faults: 0 }
+        let chunks = Chunks::default();
+        Self { rules, session: Session::begin(), lines, receiving: None, chunks, faults: 0 }
     }
 
     /// 220, the first line of the session.
@@ -96,11 +116,16 @@ impl Server {
         data: &mut Vec<u8>,
         admission: impl FnOnce() -> Option<Reply>,
     ) -> Step {
+        match self.receiving.take() {
+            // May be complete as it is: BDAT 0.
+            Some(Receiving::Chunk(chunk)) => return self.receive_chunk(chunk, input, data),
+            Some(Receiving::Text(text)) if !input.is_empty() => {
+                return self.receive(text, input, data);
+            }
+            receiving => self.receiving = receiving,
+        }
         if input.is_empty() {
             return Step::NeedInput;
-        }
-        if let Some(receiving) = self.receiving.take() {
-            return self.receive(receiving, input, data);
         }
         match self.lines.next_line(input, MAX_COMMAND_LINE) {
             Line::Incomplete => Step::NeedInput,
@@ -109,11 +134,17 @@ impl Server {
                 (5, 5, 2),
                 format!("command line longer than {MAX_COMMAND_LINE} octets"),
             )),
-            Line::Complete(line) => self.command(&line, admission),
+            Line::Complete(line) => self.command(&line, input, data, admission),
         }
     }
 
-    fn command(&mut self, line: &[u8], admission: impl FnOnce() -> Option<Reply>) -> Step {
+    fn command(
+        &mut self,
+        line: &[u8],
+        input: &mut &[u8],
+        data: &mut Vec<u8>,
+        admission: impl FnOnce() -> Option<Reply>,
+    ) -> Step {
         let rules = CommandRules {
             default_domain: self.rules.default_domain.as_deref(),
             sender: self.rules.sender.as_ref(),
@@ -121,23 +152,46 @@ impl Server {
         };
         let command = match command::parse(line, rules) {
             Ok(command) => command,
-            Err(fault) => return self.fault(fault.reply()),
+            Err(fault) => return self.command_fault(&fault, input, data),
         };
         let session = std::mem::replace(&mut self.session, Session::begin());
+        let chunked = matches!(session, Session::Chunked(_));
         let (session, answer) = session.step(command, &self.rules, admission);
         self.session = session;
         match answer {
+            // RSET, EHLO or HELO between two chunks.
+            Answer::Reply(reply) if chunked && !self.is_chunked() => Step::RefusedMailData(reply),
             Answer::Reply(reply) => Step::Reply(reply),
             Answer::Fault(reply) => self.fault(reply),
             Answer::Close(reply) => Step::Close(reply),
             Answer::Receive(envelope) => {
-                self.receiving = Some(Receiving::default());
+                self.receiving = Some(Receiving::Text(Text::default()));
                 Step::BeginMailData(envelope)
+            }
+            Answer::ReceiveChunk(first, size) => self.begin_chunk(first, size, input, data),
+            Answer::RefuseChunk(reply, size) => {
+                self.receive_chunk(Chunk::refused(size.octets, reply), input, data)
             }
         }
     }
 
-    fn receive(&mut self, mut receiving: Receiving, input: &mut &[u8], data: &mut Vec<u8>) -> Step {
+    fn command_fault(
+        &mut self,
+        fault: &CommandFault,
+        input: &mut &[u8],
+        data: &mut Vec<u8>,
+    ) -> Step {
+        match fault {
+            CommandFault::Chunk(octets) => {
+                self.receive_chunk(Chunk::refused(*octets, fault.reply()), input, data)
+            }
+            // Whatever comes next may be mail data as well as a command.
+            CommandFault::ChunkLength => Step::Close(fault.reply()),
+            fault => self.fault(fault.reply()),
+        }
+    }
+
+    fn receive(&mut self, mut receiving: Text, input: &mut &[u8], data: &mut Vec<u8>) -> Step {
         let before = data.len();
         let ended = receiving.decoder.decode(input, data);
         receiving.size += (data.len() - before) as u64;
@@ -148,13 +202,16 @@ impl Server {
             data.truncate(before);
         }
         if !ended {
-            self.receiving = Some(receiving);
+            self.receiving = Some(Receiving::Text(receiving));
             return Step::MailData;
         }
         if receiving.oversize {
             return Step::RefusedMailData(too_large(Some(receiving.size), &self.rules));
         }
-        let bare = receiving.decoder.met_bare_line_end();
+        self.end_of_mail_data(receiving.decoder.met_bare_line_end())
+    }
+
+    fn end_of_mail_data(&self, bare: bool) -> Step {
         if bare && self.rules.bare_line_feed == BareLineFeed::Reject {
             return Step::RefusedMailData(Reply::new(
                 550,

@@ -3,6 +3,7 @@
 //! make an [`Envelope`].
 
 use super::{
+    chunk::ChunkSize,
     command::Command,
     envelope::{Envelope, MailParameters, Recipient},
     path::{Address, ReversePath, SenderPattern},
@@ -88,6 +89,8 @@ pub enum Session {
     Idle(Hello),
     /// MAIL was accepted.
     Open(Hello, Transaction),
+    /// A chunk of mail data came, and not the last one.
+    Chunked(Hello),
 }
 
 /// What a command leads to.
@@ -99,6 +102,10 @@ pub enum Answer {
     Fault(Reply),
     /// Mail data follows, once 354 has been sent.
     Receive(Box<Envelope>),
+    /// The octets of a chunk follow: the first one, with the envelope, or a further one.
+    ReceiveChunk(Option<Box<Envelope>>, ChunkSize),
+    /// The octets of a chunk follow and are not taken; then this reply, which counts as a fault.
+    RefuseChunk(Reply, ChunkSize),
     /// A last reply.
     Close(Reply),
 }
@@ -120,13 +127,19 @@ impl Session {
     #[must_use]
     pub fn hello(&self) -> &Hello {
         match self {
-            Self::Idle(hello) | Self::Open(hello, _) => hello,
+            Self::Idle(hello) | Self::Open(hello, _) | Self::Chunked(hello) => hello,
         }
+    }
+
+    /// No mail transaction is open any more.
+    #[must_use]
+    pub fn give_up(self) -> Self {
+        Self::Idle(self.into_hello())
     }
 
     fn into_hello(self) -> Hello {
         match self {
-            Self::Idle(hello) | Self::Open(hello, _) => hello,
+            Self::Idle(hello) | Self::Open(hello, _) | Self::Chunked(hello) => hello,
         }
     }
 
@@ -156,49 +169,73 @@ impl Session {
             }
             (Self::Open(hello, transaction), Command::Data) => match transaction.into_envelope() {
                 Ok(envelope) => (Self::Idle(hello), Answer::Receive(Box::new(envelope))),
-                Err(transaction) => (
-                    Self::Open(hello, transaction),
-                    // RFC 5321 section 4.1.1.4: 554 when no recipient was accepted.
-                    Answer::Fault(Reply::new(554, (5, 5, 1), "no valid recipients")),
-                ),
+                Err(transaction) => {
+                    (Self::Open(hello, transaction), Answer::Fault(no_recipients()))
+                }
             },
+            (state, Command::Bdat(chunk)) => state.bdat(chunk),
             (state, Command::Rset) => {
-                let reply = Reply::new(250, (2, 0, 0), "reset");
-                (Self::Idle(state.into_hello()), Answer::Reply(reply))
+                (state.give_up(), Answer::Reply(Reply::new(250, (2, 0, 0), "reset")))
             }
             (state, command) => {
-                let answer = without_change(&command, rules);
+                let answer = state.without_change(&command, rules);
                 (state, answer)
+            }
+        }
+    }
+
+    /// A chunk that is not taken ends the transaction: a message must not lose its middle
+    /// because the client sends the next chunk all the same.
+    fn bdat(self, chunk: ChunkSize) -> (Self, Answer) {
+        let refuse = |hello, reply| (Self::Idle(hello), Answer::RefuseChunk(reply, chunk));
+        let (hello, first) = match self {
+            Self::Idle(hello) => {
+                return refuse(hello, Reply::new(503, (5, 5, 1), "send MAIL first"));
+            }
+            Self::Open(hello, transaction) => match transaction.into_envelope() {
+                Ok(envelope) => (hello, Some(Box::new(envelope))),
+                Err(_) => return refuse(hello, no_recipients()),
+            },
+            Self::Chunked(hello) => (hello, None),
+        };
+        let state = if chunk.last { Self::Idle(hello) } else { Self::Chunked(hello) };
+        (state, Answer::ReceiveChunk(first, chunk))
+    }
+
+    /// The answer to a command that leaves the session as it is.
+    fn without_change(&self, command: &Command, rules: &Rules) -> Answer {
+        match command {
+            Command::Noop => Answer::Reply(Reply::new(250, (2, 0, 0), "OK")),
+            Command::Vrfy => Answer::Reply(Reply::new(
+                252,
+                (2, 5, 0),
+                "cannot verify; send the mail and it will be relayed",
+            )),
+            Command::Help => Answer::Reply(Reply::new(
+                214,
+                (2, 0, 0),
+                "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP; see RFC 5321",
+            )),
+            Command::Quit => Answer::Close(Reply::new(
+                221,
+                (2, 0, 0),
+                format!("{} closing connection", rules.hostname),
+            )),
+            Command::Rcpt(..) | Command::Data if matches!(self, Self::Chunked(_)) => {
+                out_of_order("mail data comes in chunks; BDAT LAST or RSET ends it")
+            }
+            Command::Mail(..) => out_of_order("a mail transaction is open; RSET ends it"),
+            Command::Rcpt(..) | Command::Data => out_of_order("send MAIL first"),
+            Command::Helo(_) | Command::Ehlo(_) | Command::Rset | Command::Bdat(_) => {
+                out_of_order("not now") // taken care of by `step`
             }
         }
     }
 }
 
-/// The commands that leave the session as it is.
-fn without_change(command: &Command, rules: &Rules) -> Answer {
-    match command {
-        Command::Noop => Answer::Reply(Reply::new(250, (2, 0, 0), "OK")),
-        Command::Vrfy => Answer::Reply(Reply::new(
-            252,
-            (2, 5, 0),
-            "cannot verify; send the mail and it will be relayed",
-        )),
-        Command::Help => Answer::Reply(Reply::new(
-            214,
-            (2, 0, 0),
-            "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP; see RFC 5321",
-        )),
-        Command::Quit => Answer::Close(Reply::new(
-            221,
-            (2, 0, 0),
-            format!("{} closing connection", rules.hostname),
-        )),
-        Command::Mail(..) => out_of_order("a mail transaction is open; RSET ends it"),
-        Command::Rcpt(..) | Command::Data => out_of_order("send MAIL first"),
-        Command::Helo(_) | Command::Ehlo(_) | Command::Rset => {
-            out_of_order("not now") // taken care of by `step`
-        }
-    }
+/// RFC 5321 section 4.1.1.4: 554 when no recipient was accepted.
+fn no_recipients() -> Reply {
+    Reply::new(554, (5, 5, 1), "no valid recipients")
 }
 
 fn out_of_order(text: &'static str) -> Answer {
@@ -216,6 +253,7 @@ fn ehlo_reply(rules: &Rules) -> Reply {
             "8BITMIME".into(),
             "SMTPUTF8".into(),
             "ENHANCEDSTATUSCODES".into(),
+            "CHUNKING".into(),
             "DSN".into(),
             "HELP".into(),
         ],

@@ -81,7 +81,12 @@ impl Bare {
                     self.begin(*envelope);
                     self.reply(&Server::start_mail_input());
                 }
+                Step::BeginChunks(envelope) => self.begin(*envelope),
                 Step::MailData => self.take_data(),
+                Step::EndOfChunk(reply) => {
+                    self.take_data();
+                    self.reply(&reply);
+                }
                 Step::EndOfMailData => {
                     self.take_data();
                     let reply = self.end();
