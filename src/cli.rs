@@ -4,6 +4,7 @@ mod config;
 mod exit;
 mod explain;
 mod fetch;
+mod hash_password;
 mod health;
 mod history;
 mod local_socket;
@@ -74,6 +75,8 @@ enum Command {
     Explain(explain::Options),
     /// Check the configuration, show what is in force, print a commented example
     Config(config::Options),
+    /// Hash a password for `listener.users`; it is typed in or piped in, never an argument
+    HashPassword,
     /// Exit 0 if the running relay is healthy (for HEALTHCHECK)
     Health(health::Options),
 }
@@ -105,6 +108,7 @@ fn carry_out(cli: &Cli) -> Result<(), Failure> {
         Command::History(options) => history::run(options, &settings.sources()),
         Command::Explain(options) => explain::run(options, &settings.sources()),
         Command::Config(options) => config::run(options, &settings.sources()),
+        Command::HashPassword => hash_password::run(),
         Command::Health(options) => runtime()?.block_on(health::run(options, &settings.sources())),
     }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod kinds;
 mod layers;
 mod listeners;
+mod logins;
 mod render;
 mod slots;
 mod suggest;

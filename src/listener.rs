@@ -3,6 +3,7 @@
 
 mod accept;
 mod address;
+mod auth;
 mod client;
 mod connection;
 mod incoming;
@@ -16,6 +17,7 @@ mod stream;
 
 pub use accept::{Listeners, Listening};
 pub use address::{Address, NoAddress};
+pub use auth::{Auth, HashError, UserSource, Users, UsersFault, hash_password};
 pub use outlet::{Accepted, Evidence, Gone, HandOver, Outlet, Refusal};
 pub use socket::ListenerError;
 
@@ -78,11 +80,16 @@ pub struct Config {
     pub bare_line_feed: BareLineFeed,
     /// Which reverse-paths are taken; empty takes any. See [`SenderPattern`].
     pub sender_allow: Vec<SenderPattern>,
+    /// How clients log in.
+    pub auth: Auth,
+    /// Whether they may do so where others can read along: without TLS, from another host.
+    pub auth_without_tls: bool,
 }
 
 impl Config {
     /// What the session machine decides by.
-    fn rules(&self) -> Rules {
+    #[must_use]
+    pub fn rules(&self) -> Rules {
         Rules {
             hostname: self.hostname.clone(),
             max_message_size: self.max_message_size,
@@ -92,6 +99,8 @@ impl Config {
             sender_allow: self.sender_allow.clone(),
             max_faults: self.max_faults,
             bare_line_feed: self.bare_line_feed,
+            login: self.auth.login(),
+            auth_without_tls: self.auth_without_tls,
         }
     }
 }

@@ -10,15 +10,19 @@
 //! | [`line`](mod@line) | where a command line ends |
 //! | [`mail_data`] | where mail data ends, dots, bare CR and LF |
 //! | [`chunk`] | mail data in chunks |
+//! | [`peer`] | by what way a client came, its EHLO name, its user name |
+//! | [`auth`] | logging in: PLAIN and LOGIN |
 //! | [`session`] | which command is in order, and what it does |
 //! | [`server`] | all of it as one machine that eats octets |
 
+pub mod auth;
 pub mod chunk;
 pub mod command;
 pub mod envelope;
 pub mod line;
 pub mod mail_data;
 pub mod path;
+pub mod peer;
 pub mod reply;
 pub mod server;
 pub mod session;

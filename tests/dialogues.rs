@@ -8,14 +8,17 @@ mod bare;
 mod script;
 mod served;
 
-use std::{collections::VecDeque, fs};
+use std::{collections::VecDeque, fs, net::IpAddr};
 
+use ipnet::IpNet;
 use o365_relay::{
-    listener,
+    listener::{self, Auth, UserSource, Users, hash_password},
     smtp::{
+        auth::Credentials,
         envelope::{Body, MailParameters, RcptParameters},
         mail_data::BareLineFeed,
         path::{ForwardPath, ReversePath},
+        peer::Origin,
     },
 };
 
@@ -87,7 +90,9 @@ async fn play(text: &str) -> Vec<String> {
 }
 
 fn against_machine(script: &Script, cut: Cut) -> Result<(), String> {
-    let mut bare = Bare::new(config(script)?);
+    let Setup { config, users, from } = setup(script)?;
+    let origin = if from.is_some() { Origin::Network } else { Origin::Loopback };
+    let mut bare = Bare::new(config, users, origin);
     let input = script.exchanges.iter().flat_map(|exchange| exchange.input.iter().copied());
     match cut {
         Cut::Nowhere => bare.feed(&input.collect::<Vec<_>>()),
@@ -127,8 +132,12 @@ fn whole_reply(lines: &mut VecDeque<String>) -> Vec<String> {
 }
 
 async fn over_socket(script: &Script) -> Result<(), String> {
-    let relay = Relay::start(config(script)?);
+    let Setup { config, from, .. } = setup(script)?;
+    let relay = Relay::start(config);
     let mut client = relay.connect().await;
+    if let Some(from) = from {
+        client.send(format!("PROXY TCP4 {from} 127.0.0.1 1025 25\r\n").as_bytes()).await;
+    }
     let mut ids = Vec::new();
     for exchange in &script.exchanges {
         if !exchange.input.is_empty() {
@@ -184,8 +193,18 @@ fn last_line(script: &Script) -> usize {
     replies.last().map_or(1, |reply| reply.line)
 }
 
-fn config(script: &Script) -> Result<listener::Config, String> {
+/// What a dialogue is played against.
+struct Setup {
+    config: listener::Config,
+    users: Vec<Credentials>,
+    /// The client's address, if it is none of this host's.
+    from: Option<IpAddr>,
+}
+
+fn setup(script: &Script) -> Result<Setup, String> {
     let mut config = served::listener_config();
+    let mut users = Vec::new();
+    let mut from = None;
     for setting in &script.settings {
         let words: Vec<_> = setting.iter().map(String::as_str).collect();
         let fault = || format!("1: no such setting: {words:?}");
@@ -206,10 +225,30 @@ fn config(script: &Script) -> Result<listener::Config, String> {
                 config.sender_allow = patterns.collect::<Result<_, _>>()?;
             }
             ["bare_line_feed", "reject"] => config.bare_line_feed = BareLineFeed::Reject,
+            ["auth", "any"] => config.auth = Auth::Any,
+            ["user", name, password] => users.push(Credentials::new(name, password)),
+            ["auth_without_tls", "true"] => config.auth_without_tls = true,
+            ["from", address] => {
+                from = Some(address.parse().map_err(|_| fault())?);
+                config.allow.extend(from.map(IpNet::from));
+                config.proxy_protocol.push(IpNet::from(IpAddr::from([127, 0, 0, 1])));
+            }
             _ => return Err(fault()),
         }
     }
-    Ok(config)
+    if !users.is_empty() {
+        config.auth = Auth::Users(UserSource::List(hashed(&users)?));
+    }
+    Ok(Setup { config, users, from })
+}
+
+fn hashed(users: &[Credentials]) -> Result<Users, String> {
+    let line = |user: &Credentials| {
+        let hash = hash_password(user.expose_password()).map_err(|error| error.to_string())?;
+        Ok(format!("{}:{hash}\n", user.name))
+    };
+    let lines = users.iter().map(line).collect::<Result<String, String>>()?;
+    Users::parse(&lines).map_err(|fault| fault.to_string())
 }
 
 fn check_reply(reply: &Reply, got: &[String]) -> Result<(), String> {
@@ -399,6 +438,6 @@ mod the_check_itself {
             assert!(script::parse(text).is_err(), "{text}");
         }
         let script = script::parse("limit max_cakes 1\nS: 220").unwrap();
-        assert!(config(&script).is_err());
+        assert!(setup(&script).is_err());
     }
 }

@@ -41,6 +41,8 @@ pub(super) enum Default {
     Text(&'static str),
     /// This number.
     Count(u64),
+    /// This, or its opposite.
+    Flag(bool),
     /// This list.
     List(&'static [&'static str]),
     /// Found out at start; `sample` is a likely value, `from` says where it comes from.
@@ -117,6 +119,7 @@ impl Default {
         match self {
             Self::Text(text) => Some(text.into()),
             Self::Count(number) => Some(number.into()),
+            Self::Flag(flag) => Some(flag.into()),
             Self::List(items) => Some(items.to_vec().into()),
             Self::Computed { .. } | Self::Nothing { .. } | Self::Required { .. } => None,
         }
@@ -192,6 +195,6 @@ pub(super) fn is_later(section: &str, name: &str) -> bool {
 /// Keys that are planned and documented; no name means the whole section.
 const LATER: &[(&str, &[&str])] = &[
     ("sender", &["rewrite", "map"]),
-    ("listener", &["auth", "users", "tls", "certificate_file", "private_key_file"]),
+    ("listener", &["tls", "certificate_file", "private_key_file"]),
     ("route", &[]),
 ];

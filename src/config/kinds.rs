@@ -108,6 +108,14 @@ pub(super) fn choice<T: Copy>(value: &ValueKind, words: &[(&str, T)]) -> Parsed<
     })
 }
 
+/// Yes or no.
+pub(super) fn flag(value: &ValueKind) -> Parsed<bool> {
+    match value {
+        ValueKind::Boolean(flag) => Ok(*flag),
+        _ => choice(value, &[("true", true), ("false", false)]),
+    }
+}
+
 /// A list, or text with commas; names every item that does not fit.
 pub(super) fn list<T>(
     value: &ValueKind,

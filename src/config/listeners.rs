@@ -4,6 +4,7 @@ use super::{
     fault::Faults,
     keys::{Spec, listener as keys, office365},
     layers::{One, Settings},
+    logins,
 };
 use crate::listener::{self, Address};
 
@@ -17,6 +18,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults, warnings: &mut Vec
         wide_open(one, warnings);
         one_client_takes_all(one, warnings);
         sender_is_taken(settings, one, faults);
+        logins::check(one, faults, warnings);
     }
     overlaps(settings, faults);
     same_names(settings, faults);
@@ -135,11 +137,11 @@ fn without_effect(settings: &Settings, warnings: &mut Vec<String>) {
     }
 }
 
-fn add(one: One<'_>, spec: &'static Spec, message: String, faults: &mut Faults) {
+pub(super) fn add(one: One<'_>, spec: &'static Spec, message: String, faults: &mut Faults) {
     faults.add(one.slot(spec).path(), message, one.given(spec));
 }
 
-fn warn(one: One<'_>, spec: &'static Spec, text: &str, warnings: &mut Vec<String>) {
+pub(super) fn warn(one: One<'_>, spec: &'static Spec, text: &str, warnings: &mut Vec<String>) {
     let (path, origin) = (one.slot(spec).path(), one.given(spec).unwrap_or("default"));
     warnings.push(format!("`{path}`: {text} ({origin})"));
 }
@@ -177,5 +179,7 @@ fn build_one(settings: &Settings, one: One<'_>) -> Option<listener::Config> {
         max_faults: one.get(&keys::MAX_FAULTS)?,
         bare_line_feed: one.get(&keys::BARE_LINE_FEED)?,
         sender_allow: settings.get(&office365::SENDER_ALLOW)?,
+        auth: logins::build(one)?,
+        auth_without_tls: one.get(&keys::AUTH_WITHOUT_TLS)?,
     })
 }

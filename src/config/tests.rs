@@ -2,6 +2,7 @@
 
 mod credentials;
 mod faults;
+mod logins;
 mod several;
 mod table;
 

@@ -8,6 +8,7 @@ use tracing::Instrument;
 use super::{
     Config,
     address::Address,
+    auth,
     client::Client,
     connection::Connection,
     limits::{LimitReached, Limits, Permit, Room},
@@ -73,11 +74,13 @@ impl Listeners {
     /// goes to `outlet`.
     pub fn serve(self, outlet: &Arc<dyn Outlet>, clock: Clock, drain: &Drain) {
         let limits = Limits::default();
+        let hashing = auth::room();
         for (number, listener) in self.0.into_iter().enumerate() {
             let config = listener.config;
             let room =
                 limits.room(number, config.max_connections, config.max_connections_per_client);
-            let shared = Arc::new(Shared::new(config, Arc::clone(outlet), clock));
+            let hashing = Arc::clone(&hashing);
+            let shared = Arc::new(Shared::new(config, Arc::clone(outlet), clock, hashing));
             for socket in listener.sockets {
                 let door =
                     Door { shared: Arc::clone(&shared), room: room.clone(), drain: drain.clone() };

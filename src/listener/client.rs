@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr};
 
+use crate::smtp::peer::Origin;
+
 /// A client, as the allow list, the limits, the log and the trace field see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Client {
@@ -22,6 +24,15 @@ impl Client {
         match self {
             Self::Address(address) => Some(address),
             Self::LocalSocket => None,
+        }
+    }
+
+    /// Where its octets come from.
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::LocalSocket => Origin::Socket,
+            Self::Address(address) if address.is_loopback() => Origin::Loopback,
+            Self::Address(_) => Origin::Network,
         }
     }
 

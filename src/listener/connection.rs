@@ -3,6 +3,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use secrecy::zeroize::Zeroize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout, timeout_at},
@@ -15,7 +16,9 @@ use super::{
 use crate::{
     drain::Drain,
     smtp::{
+        auth::{Credentials, Verdict},
         envelope::Envelope,
+        peer::Channel,
         reply::Reply,
         server::{Server, Step},
     },
@@ -52,7 +55,8 @@ pub(super) struct Connection {
 impl Connection {
     pub fn new(stream: Stream, client: Client, shared: Arc<Shared>, drain: Drain) -> Self {
         let session_ends = Instant::now() + shared.config.session_timeout;
-        let server = Server::new(Arc::clone(&shared.rules));
+        let channel = Channel { origin: client.origin(), tls: false };
+        let server = Server::new(Arc::clone(&shared.rules), channel);
         let config = &shared.config;
         let rate = RateWatch::new(config.min_data_rate, config.data_timeout);
         Self {
@@ -99,6 +103,9 @@ impl Connection {
                     return Ok(ending);
                 }
             }
+            if self.server.has_read_secret() {
+                buffer.zeroize();
+            }
         }
     }
 
@@ -137,6 +144,10 @@ impl Connection {
                     self.reply(&reply);
                 }
             }
+            Step::Authenticate(credentials) => {
+                let verdict = self.verify(credentials).await;
+                self.server.resume(verdict);
+            }
             Step::RefusedMailData(reply) => {
                 data.clear();
                 self.incoming = None;
@@ -146,9 +157,17 @@ impl Connection {
         Ok(None)
     }
 
+    async fn verify(&self, credentials: Credentials) -> Verdict {
+        tokio::select! {
+            biased;
+            () = self.drain.last_call() => Verdict::Unavailable,
+            verdict = self.shared.authenticator.verify(self.client, credentials) => verdict,
+        }
+    }
+
     fn begin(&mut self, envelope: Box<Envelope>) {
-        let hello = self.server.hello();
-        self.incoming = Some(Incoming::begin(&self.shared, self.client, hello, envelope));
+        let peer = self.server.peer();
+        self.incoming = Some(Incoming::begin(&self.shared, self.client, peer, envelope));
     }
 
     async fn take_data(&mut self, data: &mut Vec<u8>) {
@@ -162,7 +181,7 @@ impl Connection {
     /// cannot send.
     fn reply(&mut self, reply: &Reply) {
         if reply.code().value() >= 400 {
-            tracing::info!(client = %self.client, hello = self.server.hello().name(), %reply, "client refused");
+            tracing::info!(client = %self.client, hello = self.server.peer().hello.name(), %reply, "client refused");
         }
         reply.write_to(&mut self.replies);
     }

@@ -10,7 +10,7 @@ use crate::{
         header::{HeaderEditor, Repair},
         trace::{MAX_RECEIVED_FIELDS, Received},
     },
-    smtp::{envelope::Envelope, path::ReversePath, reply::Reply, session::Hello},
+    smtp::{envelope::Envelope, path::ReversePath, peer::Peer, reply::Reply},
     store::{Arrival, Draft, StoreError},
     telemetry::events::MessageAccepted,
 };
@@ -20,6 +20,7 @@ pub(super) struct Incoming {
     envelope: Box<Envelope>,
     client: String,
     hello: String,
+    user: Option<String>,
     draft: Draft,
     /// What goes to the draft next; reused from chunk to chunk.
     edited: Vec<u8>,
@@ -31,14 +32,14 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Begins a draft with our Received field on top.
-    pub fn begin(shared: &Shared, client: Client, hello: &Hello, envelope: Box<Envelope>) -> Self {
+    pub fn begin(shared: &Shared, client: Client, peer: &Peer, envelope: Box<Envelope>) -> Self {
         let draft = shared.outlet.draft();
         let date = shared.clock.now().rfc5322();
         let received = Received {
-            client_name: hello.name(),
+            client_name: peer.hello.name(),
             client_address: client.address(),
             hostname: &shared.config.hostname,
-            protocol: hello.protocol(envelope.parameters.smtputf8),
+            protocol: peer.protocol(envelope.parameters.smtputf8),
             id: draft.id(),
             date: &date,
         };
@@ -52,7 +53,8 @@ impl Incoming {
         Self {
             envelope,
             client: client.to_string(),
-            hello: hello.name().to_owned(),
+            hello: peer.hello.name().to_owned(),
+            user: peer.user.clone(),
             draft,
             edited,
             editor,
@@ -107,6 +109,7 @@ impl Incoming {
                     id,
                     client: &self.client,
                     hello: &self.hello,
+                    user: self.user.as_deref(),
                     reverse_path: &reverse_path,
                     recipients,
                     size,

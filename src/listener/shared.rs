@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::{
     Config,
+    auth::Authenticator,
     client::Client,
     outlet::{Outlet, Refusal},
     proxy::HeaderFault,
@@ -13,18 +16,26 @@ use crate::{
     smtp::{reply::Reply, session::Rules},
 };
 
-/// The settings, where finished mail goes, and the clock.
+/// The settings, where finished mail goes, the clock, and who knows the users.
 pub(super) struct Shared {
     pub config: Config,
     pub rules: Arc<Rules>,
     pub outlet: Arc<dyn Outlet>,
     pub clock: Clock,
+    pub authenticator: Authenticator,
 }
 
 impl Shared {
-    pub fn new(config: Config, outlet: Arc<dyn Outlet>, clock: Clock) -> Self {
+    /// `hashing` is the room for passwords, which all listeners share.
+    pub fn new(
+        config: Config,
+        outlet: Arc<dyn Outlet>,
+        clock: Clock,
+        hashing: Arc<Semaphore>,
+    ) -> Self {
         let rules = Arc::new(config.rules());
-        Self { config, rules, outlet, clock }
+        let authenticator = Authenticator::new(&config.auth, hashing);
+        Self { config, rules, outlet, clock, authenticator }
     }
 
     /// Why this client may not send, if it may not. Who reaches a Unix socket was let in by the

@@ -13,7 +13,7 @@ pub struct Received<'a> {
     pub client_address: Option<IpAddr>,
     /// Our own name.
     pub hostname: &'a str,
-    /// SMTP, ESMTP or UTF8SMTP (RFC 3848).
+    /// SMTP, ESMTP, UTF8SMTP and their variants with S and A (RFC 3848, RFC 6531).
     pub protocol: &'a str,
     /// The message's queue id.
     pub id: QueueId,

@@ -1,6 +1,7 @@
 //! One command line (RFC 5321 section 4.1.1) and its parameters.
 
 use super::{
+    auth::{Mechanism, Response},
     chunk::ChunkSize,
     envelope::{Body, MailParameters, RcptParameters, Ret},
     path::{Address, ForwardPath, PathFault, PathRules, ReversePath},
@@ -23,6 +24,8 @@ pub enum Command {
     Data,
     /// BDAT; its octets follow.
     Bdat(ChunkSize),
+    /// AUTH: the mechanism, if we know it, and the first response, if it came along.
+    Auth(Option<Mechanism>, Option<Response>),
     /// RSET.
     Rset,
     /// NOOP, its argument ignored.
@@ -113,6 +116,8 @@ pub struct CommandRules<'a> {
     pub sender: Option<&'a Address>,
     /// The open mail transaction declared SMTPUTF8.
     pub smtputf8: bool,
+    /// Clients log in here, so that MAIL may have an AUTH parameter (RFC 4954 section 5).
+    pub auth: bool,
 }
 
 /// Reads one command line, without its line end. Verbs and keywords are read in any case.
@@ -143,7 +148,7 @@ pub fn parse(line: &[u8], rules: CommandRules<'_>) -> Result<Command, CommandFau
         "HELP" => Ok(Command::Help),
         "EXPN" => Err(CommandFault::NotOffered("EXPN")),
         "STARTTLS" => Err(CommandFault::NotOffered("STARTTLS")),
-        "AUTH" => Err(CommandFault::NotOffered("AUTH")),
+        "AUTH" => parse_auth(argument),
         _ => Err(CommandFault::Unknown),
     }
 }
@@ -152,7 +157,7 @@ fn parse_mail(argument: &str, rules: CommandRules<'_>) -> Result<Command, Comman
     let argument = strip_keyword(argument, "FROM:")
         .ok_or(CommandFault::Form("MAIL FROM:<address> [parameters]"))?;
     let (content, parameters) = split_path(argument).map_err(CommandFault::ReversePath)?;
-    let parameters = parse_mail_parameters(parameters)?;
+    let parameters = parse_mail_parameters(parameters, rules.auth)?;
     if let Some(sender) = rules.sender {
         return Ok(Command::Mail(ReversePath::Address(sender.clone()), parameters));
     }
@@ -189,13 +194,24 @@ fn parse_bdat(argument: &str) -> Result<Command, CommandFault> {
     }
 }
 
+/// RFC 4954 section 4. What the client sent is in no reply: it may have put a password there.
+fn parse_auth(argument: &str) -> Result<Command, CommandFault> {
+    let mut words = argument.split([' ', '\t']).filter(|word| !word.is_empty());
+    match (words.next(), words.next(), words.next()) {
+        (Some(mechanism), initial, None) => {
+            Ok(Command::Auth(Mechanism::named(mechanism), initial.map(Response::new)))
+        }
+        _ => Err(CommandFault::Form("AUTH mechanism [initial-response]")),
+    }
+}
+
 fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let argument = argument.trim_start_matches([' ', '\t']);
     let head = argument.get(..keyword.len())?;
     head.eq_ignore_ascii_case(keyword).then(|| &argument[keyword.len()..])
 }
 
-fn parse_mail_parameters(text: &str) -> Result<MailParameters, CommandFault> {
+fn parse_mail_parameters(text: &str, auth: bool) -> Result<MailParameters, CommandFault> {
     let mut parameters = MailParameters::default();
     let mut seen = Vec::new();
     for (keyword, value) in keywords(text, &mut seen) {
@@ -217,6 +233,9 @@ fn parse_mail_parameters(text: &str) -> Result<MailParameters, CommandFault> {
             ("ENVID", Some(value)) if is_parameter_value(value, 100) => {
                 parameters.envid = Some(value.to_owned());
             }
+            // Who submitted the message elsewhere: we trust nobody to say so.
+            ("AUTH", Some(value)) if auth && is_parameter_value(value, 500) => {}
+            ("AUTH", _) if auth => return Err(wrong()),
             ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID", _) => return Err(wrong()),
             _ => return Err(CommandFault::Parameter(keyword)),
         }
@@ -288,7 +307,7 @@ mod tests {
     use super::*;
 
     const RULES: CommandRules<'static> =
-        CommandRules { default_domain: None, sender: None, smtputf8: false };
+        CommandRules { default_domain: None, sender: None, smtputf8: false, auth: false };
 
     fn reply_to(line: &str) -> String {
         match parse(line.as_bytes(), RULES) {

@@ -5,13 +5,17 @@
 
 mod chunks;
 
+use secrecy::zeroize::Zeroizing;
+
 use super::{
+    auth::{self, Credentials, Exchange, MAX_RESPONSE, Turn, Verdict},
     command::{self, CommandFault, CommandRules},
     envelope::Envelope,
     line::{Line, LineBuffer, MAX_COMMAND_LINE},
     mail_data::{BareLineFeed, Decoder},
+    peer::{Channel, Peer},
     reply::Reply,
-    session::{Answer, Hello, Rules, Session, too_large},
+    session::{Answer, Login, Rules, Session, too_large},
 };
 use chunks::{Chunk, Chunks};
 
@@ -34,6 +38,8 @@ pub enum Step {
     EndOfChunk(Reply),
     /// The last mail data was appended to `data`: commit, then reply.
     EndOfMailData,
+    /// Find out whether the password is right, and say so with [`Server::resume`].
+    Authenticate(Credentials),
     /// Mail data cannot be accepted, or the client has given it up between two chunks: drop the
     /// draft, if there is one, and queue this reply.
     RefusedMailData(Reply),
@@ -47,6 +53,13 @@ pub struct Server {
     lines: LineBuffer,
     receiving: Option<Receiving>,
     chunks: Chunks,
+    /// A login waits for its next response.
+    exchange: Option<Exchange>,
+    /// The user whose password is being looked at.
+    verifying: Option<String>,
+    /// What to say next, before any more input is looked at.
+    waiting: Option<Step>,
+    read_secret: bool,
     faults: u32,
 }
 
@@ -67,12 +80,21 @@ struct Text {
 }
 
 impl Server {
-    /// A session that has not begun.
+    /// A session that has not begun, with a client that came by `channel`.
     #[must_use]
-    pub fn new(rules: std::sync::Arc<Rules>) -> Self {
-        let lines = LineBuffer::default();
-        let chunks = Chunks::default();
-        Self { rules, session: Session::begin(), lines, receiving: None, chunks, faults: 0 }
+    pub fn new(rules: std::sync::Arc<Rules>, channel: Channel) -> Self {
+        Self {
+            rules,
+            session: Session::begin(channel),
+            lines: LineBuffer::default(),
+            receiving: None,
+            chunks: Chunks::default(),
+            exchange: None,
+            verifying: None,
+            waiting: None,
+            read_secret: false,
+            faults: 0,
+        }
     }
 
     /// 220, the first line of the session.
@@ -87,10 +109,35 @@ impl Server {
         Reply::plain(354, vec!["start mail input; end with <CRLF>.<CRLF>".into()])
     }
 
-    /// How the client introduced itself.
+    /// Who the client is.
     #[must_use]
-    pub fn hello(&self) -> &Hello {
-        self.session.hello()
+    pub fn peer(&self) -> &Peer {
+        self.session.peer()
+    }
+
+    /// Whether a password may have been in the input since this was last asked: whoever holds the
+    /// input overwrites it then.
+    pub fn has_read_secret(&mut self) -> bool {
+        std::mem::take(&mut self.read_secret)
+    }
+
+    /// Goes on after [`Step::Authenticate`].
+    pub fn resume(&mut self, verdict: Verdict) {
+        let Some(user) = self.verifying.take() else { return };
+        let reply = verdict.reply();
+        self.waiting = Some(match verdict {
+            Verdict::Accepted => {
+                self.session = self.take_session().logged_in(user);
+                Step::Reply(reply)
+            }
+            Verdict::Refused => self.fault(reply),
+            Verdict::Unavailable => Step::Reply(reply),
+            Verdict::Blocked => Step::Close(reply),
+        });
+    }
+
+    fn take_session(&mut self) -> Session {
+        std::mem::replace(&mut self.session, Session::begin(Channel::default()))
     }
 
     /// Whether mail data is being received.
@@ -116,6 +163,9 @@ impl Server {
         data: &mut Vec<u8>,
         admission: impl FnOnce() -> Option<Reply>,
     ) -> Step {
+        if let Some(step) = self.waiting.take() {
+            return step;
+        }
         match self.receiving.take() {
             // May be complete as it is: BDAT 0.
             Some(Receiving::Chunk(chunk)) => return self.receive_chunk(chunk, input, data),
@@ -127,6 +177,9 @@ impl Server {
         if input.is_empty() {
             return Step::NeedInput;
         }
+        if self.exchange.is_some() {
+            return self.response(input);
+        }
         match self.lines.next_line(input, MAX_COMMAND_LINE) {
             Line::Incomplete => Step::NeedInput,
             Line::TooLong => self.fault(Reply::new(
@@ -134,7 +187,7 @@ impl Server {
                 (5, 5, 2),
                 format!("command line longer than {MAX_COMMAND_LINE} octets"),
             )),
-            Line::Complete(line) => self.command(&line, input, data, admission),
+            Line::Complete(line) => self.command(&Zeroizing::new(line), input, data, admission),
         }
     }
 
@@ -149,12 +202,13 @@ impl Server {
             default_domain: self.rules.default_domain.as_deref(),
             sender: self.rules.sender.as_ref(),
             smtputf8: self.session.smtputf8(),
+            auth: self.rules.login != Login::No,
         };
         let command = match command::parse(line, rules) {
             Ok(command) => command,
             Err(fault) => return self.command_fault(&fault, input, data),
         };
-        let session = std::mem::replace(&mut self.session, Session::begin());
+        let session = self.take_session();
         let chunked = matches!(session, Session::Chunked(_));
         let (session, answer) = session.step(command, &self.rules, admission);
         self.session = session;
@@ -164,6 +218,9 @@ impl Server {
             Answer::Reply(reply) => Step::Reply(reply),
             Answer::Fault(reply) => self.fault(reply),
             Answer::Close(reply) => Step::Close(reply),
+            Answer::Authenticate(mechanism, initial) => {
+                self.turn(auth::begin(mechanism, initial.as_ref()))
+            }
             Answer::Receive(envelope) => {
                 self.receiving = Some(Receiving::Text(Text::default()));
                 Step::BeginMailData(envelope)
@@ -172,6 +229,42 @@ impl Server {
             Answer::RefuseChunk(reply, size) => {
                 self.receive_chunk(Chunk::refused(size.octets, reply), input, data)
             }
+        }
+    }
+
+    /// A line within a login.
+    fn response(&mut self, input: &mut &[u8]) -> Step {
+        self.read_secret = true;
+        let line = self.lines.next_line(input, MAX_RESPONSE);
+        let exchange = match line {
+            Line::Incomplete => None,
+            _ => self.exchange.take(),
+        };
+        match (line, exchange) {
+            (Line::Complete(line), Some(exchange)) => {
+                self.turn(exchange.respond(&Zeroizing::new(line)))
+            }
+            (Line::TooLong, _) => self.fault(Reply::new(
+                500,
+                (5, 5, 6),
+                format!("response longer than {MAX_RESPONSE} octets"),
+            )),
+            _ => Step::NeedInput,
+        }
+    }
+
+    fn turn(&mut self, turn: Turn) -> Step {
+        self.read_secret = true;
+        match turn {
+            Turn::Challenge(exchange, challenge) => {
+                self.exchange = Some(exchange);
+                Step::Reply(challenge)
+            }
+            Turn::Verify(credentials) => {
+                self.verifying = Some(credentials.name.clone());
+                Step::Authenticate(credentials)
+            }
+            Turn::Refused(reply) => self.fault(reply),
         }
     }
 

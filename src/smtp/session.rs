@@ -2,11 +2,15 @@
 //! so a command out of order finds no state to act on, and DATA without a forward-path cannot
 //! make an [`Envelope`].
 
+mod offers;
+
 use super::{
+    auth::{self, Mechanism, Response},
     chunk::ChunkSize,
     command::Command,
     envelope::{Envelope, MailParameters, Recipient},
     path::{Address, ReversePath, SenderPattern},
+    peer::{Channel, Hello, Peer},
     reply::Reply,
 };
 
@@ -29,39 +33,22 @@ pub struct Rules {
     pub max_faults: u32,
     /// What to do with a bare LF or CR in mail data.
     pub bare_line_feed: super::mail_data::BareLineFeed,
+    /// Whether clients log in.
+    pub login: Login,
+    /// Whether they may do so where others can read along.
+    pub auth_without_tls: bool,
 }
 
-/// How the client introduced itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Hello {
-    /// Not at all: devices do that, and we put up with it.
+/// Whether clients log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Login {
+    /// They cannot.
     #[default]
-    None,
-    /// HELO.
-    Helo(String),
-    /// EHLO.
-    Ehlo(String),
-}
-
-impl Hello {
-    /// The name given; empty if there was none.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::None => "",
-            Self::Helo(name) | Self::Ehlo(name) => name,
-        }
-    }
-
-    /// The protocol for the Received field (RFC 3848, RFC 6531 section 4.3).
-    #[must_use]
-    pub fn protocol(&self, smtputf8: bool) -> &'static str {
-        match self {
-            Self::Ehlo(_) if smtputf8 => "UTF8SMTP",
-            Self::Ehlo(_) => "ESMTP",
-            Self::None | Self::Helo(_) => "SMTP",
-        }
-    }
+    No,
+    /// Those that want to.
+    Optional,
+    /// MAIL takes one.
+    Required,
 }
 
 /// A mail transaction between MAIL and DATA.
@@ -86,11 +73,11 @@ impl Transaction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Session {
     /// No mail transaction is open.
-    Idle(Hello),
+    Idle(Peer),
     /// MAIL was accepted.
-    Open(Hello, Transaction),
+    Open(Peer, Transaction),
     /// A chunk of mail data came, and not the last one.
-    Chunked(Hello),
+    Chunked(Peer),
 }
 
 /// What a command leads to.
@@ -106,6 +93,8 @@ pub enum Answer {
     ReceiveChunk(Option<Box<Envelope>>, ChunkSize),
     /// The octets of a chunk follow and are not taken; then this reply, which counts as a fault.
     RefuseChunk(Reply, ChunkSize),
+    /// The client logs in, perhaps with its first response.
+    Authenticate(Mechanism, Option<Response>),
     /// A last reply.
     Close(Reply),
 }
@@ -113,8 +102,8 @@ pub enum Answer {
 impl Session {
     /// The state after the greeting.
     #[must_use]
-    pub fn begin() -> Self {
-        Self::Idle(Hello::None)
+    pub fn begin(channel: Channel) -> Self {
+        Self::Idle(Peer::new(channel))
     }
 
     /// Whether the open transaction declared SMTPUTF8.
@@ -123,23 +112,23 @@ impl Session {
         matches!(self, Self::Open(_, transaction) if transaction.parameters.smtputf8)
     }
 
-    /// How the client introduced itself.
+    /// Who the client is.
     #[must_use]
-    pub fn hello(&self) -> &Hello {
+    pub fn peer(&self) -> &Peer {
         match self {
-            Self::Idle(hello) | Self::Open(hello, _) | Self::Chunked(hello) => hello,
+            Self::Idle(peer) | Self::Open(peer, _) | Self::Chunked(peer) => peer,
         }
     }
 
     /// No mail transaction is open any more.
     #[must_use]
     pub fn give_up(self) -> Self {
-        Self::Idle(self.into_hello())
+        Self::Idle(self.into_peer())
     }
 
-    fn into_hello(self) -> Hello {
+    fn into_peer(self) -> Peer {
         match self {
-            Self::Idle(hello) | Self::Open(hello, _) | Self::Chunked(hello) => hello,
+            Self::Idle(peer) | Self::Open(peer, _) | Self::Chunked(peer) => peer,
         }
     }
 
@@ -152,28 +141,35 @@ impl Session {
         admission: impl FnOnce() -> Option<Reply>,
     ) -> (Self, Answer) {
         match (self, command) {
-            (_, Command::Ehlo(name)) => {
-                let reply = ehlo_reply(rules);
-                (Self::Idle(Hello::Ehlo(name)), Answer::Reply(reply))
+            (state, Command::Ehlo(name)) => {
+                let peer = state.into_peer().greets(Hello::Ehlo(name));
+                let reply = offers::ehlo(&peer, rules);
+                (Self::Idle(peer), Answer::Reply(reply))
             }
-            (_, Command::Helo(name)) => {
+            (state, Command::Helo(name)) => {
+                let peer = state.into_peer().greets(Hello::Helo(name));
                 let reply = Reply::plain(250, vec![rules.hostname.clone().into()]);
-                (Self::Idle(Hello::Helo(name)), Answer::Reply(reply))
+                (Self::Idle(peer), Answer::Reply(reply))
             }
-            (Self::Idle(hello), Command::Mail(path, parameters)) => {
-                mail(hello, path, parameters, rules, admission)
+            (Self::Idle(peer), Command::Mail(path, parameters)) => {
+                mail(peer, path, parameters, rules, admission)
             }
-            (Self::Open(hello, transaction), Command::Rcpt(path, parameters)) => {
+            (Self::Open(peer, transaction), Command::Rcpt(path, parameters)) => {
                 let recipient = Recipient { forward_path: path, parameters };
-                rcpt(hello, transaction, recipient, rules)
+                rcpt(peer, transaction, recipient, rules)
             }
-            (Self::Open(hello, transaction), Command::Data) => match transaction.into_envelope() {
-                Ok(envelope) => (Self::Idle(hello), Answer::Receive(Box::new(envelope))),
-                Err(transaction) => {
-                    (Self::Open(hello, transaction), Answer::Fault(no_recipients()))
-                }
+            (Self::Open(peer, transaction), Command::Data) => match transaction.into_envelope() {
+                Ok(envelope) => (Self::Idle(peer), Answer::Receive(Box::new(envelope))),
+                Err(transaction) => (Self::Open(peer, transaction), Answer::Fault(no_recipients())),
             },
             (state, Command::Bdat(chunk)) => state.bdat(chunk),
+            (state, Command::Auth(mechanism, initial)) => {
+                let answer = match state.mechanism(mechanism, rules) {
+                    Ok(mechanism) => Answer::Authenticate(mechanism, initial),
+                    Err(reply) => Answer::Fault(reply),
+                };
+                (state, answer)
+            }
             (state, Command::Rset) => {
                 (state.give_up(), Answer::Reply(Reply::new(250, (2, 0, 0), "reset")))
             }
@@ -184,21 +180,41 @@ impl Session {
         }
     }
 
+    /// The client is this user from now on.
+    #[must_use]
+    pub fn logged_in(self, user: String) -> Self {
+        Self::Idle(Peer { user: Some(user), ..self.into_peer() })
+    }
+
+    /// The mechanism, if AUTH is in order (RFC 4954 section 4).
+    fn mechanism(&self, named: Option<Mechanism>, rules: &Rules) -> Result<Mechanism, Reply> {
+        if let Some(reply) = offers::auth_refusal(self.peer(), rules) {
+            return Err(reply);
+        }
+        if !matches!(self, Self::Idle(_)) {
+            return Err(Reply::new(503, (5, 5, 1), "a mail transaction is open; RSET ends it"));
+        }
+        named.ok_or_else(|| {
+            let text = format!("mechanism is not known; there are {}", auth::MECHANISMS);
+            Reply::new(504, (5, 5, 4), text)
+        })
+    }
+
     /// A chunk that is not taken ends the transaction: a message must not lose its middle
     /// because the client sends the next chunk all the same.
     fn bdat(self, chunk: ChunkSize) -> (Self, Answer) {
-        let refuse = |hello, reply| (Self::Idle(hello), Answer::RefuseChunk(reply, chunk));
-        let (hello, first) = match self {
-            Self::Idle(hello) => {
-                return refuse(hello, Reply::new(503, (5, 5, 1), "send MAIL first"));
+        let refuse = |peer, reply| (Self::Idle(peer), Answer::RefuseChunk(reply, chunk));
+        let (peer, first) = match self {
+            Self::Idle(peer) => {
+                return refuse(peer, Reply::new(503, (5, 5, 1), "send MAIL first"));
             }
-            Self::Open(hello, transaction) => match transaction.into_envelope() {
-                Ok(envelope) => (hello, Some(Box::new(envelope))),
-                Err(_) => return refuse(hello, no_recipients()),
+            Self::Open(peer, transaction) => match transaction.into_envelope() {
+                Ok(envelope) => (peer, Some(Box::new(envelope))),
+                Err(_) => return refuse(peer, no_recipients()),
             },
-            Self::Chunked(hello) => (hello, None),
+            Self::Chunked(peer) => (peer, None),
         };
-        let state = if chunk.last { Self::Idle(hello) } else { Self::Chunked(hello) };
+        let state = if chunk.last { Self::Idle(peer) } else { Self::Chunked(peer) };
         (state, Answer::ReceiveChunk(first, chunk))
     }
 
@@ -211,11 +227,7 @@ impl Session {
                 (2, 5, 0),
                 "cannot verify; send the mail and it will be relayed",
             )),
-            Command::Help => Answer::Reply(Reply::new(
-                214,
-                (2, 0, 0),
-                "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP; see RFC 5321",
-            )),
+            Command::Help => Answer::Reply(offers::help(self.peer(), rules)),
             Command::Quit => Answer::Close(Reply::new(
                 221,
                 (2, 0, 0),
@@ -226,9 +238,11 @@ impl Session {
             }
             Command::Mail(..) => out_of_order("a mail transaction is open; RSET ends it"),
             Command::Rcpt(..) | Command::Data => out_of_order("send MAIL first"),
-            Command::Helo(_) | Command::Ehlo(_) | Command::Rset | Command::Bdat(_) => {
-                out_of_order("not now") // taken care of by `step`
-            }
+            Command::Helo(_)
+            | Command::Ehlo(_)
+            | Command::Rset
+            | Command::Bdat(_)
+            | Command::Auth(..) => out_of_order("not now"), // taken care of by `step`
         }
     }
 }
@@ -242,51 +256,36 @@ fn out_of_order(text: &'static str) -> Answer {
     Answer::Fault(Reply::new(503, (5, 5, 1), text))
 }
 
-/// The extensions we offer, each with its RFC in the module that implements it.
-fn ehlo_reply(rules: &Rules) -> Reply {
-    Reply::plain(
-        250,
-        vec![
-            rules.hostname.clone().into(),
-            "PIPELINING".into(),
-            format!("SIZE {}", rules.max_message_size).into(),
-            "8BITMIME".into(),
-            "SMTPUTF8".into(),
-            "ENHANCEDSTATUSCODES".into(),
-            "CHUNKING".into(),
-            "DSN".into(),
-            "HELP".into(),
-        ],
-    )
-}
-
 fn mail(
-    hello: Hello,
+    peer: Peer,
     reverse_path: ReversePath,
     parameters: MailParameters,
     rules: &Rules,
     admission: impl FnOnce() -> Option<Reply>,
 ) -> (Session, Answer) {
+    if let Some(refusal) = offers::mail_refusal(&peer, rules) {
+        return (Session::Idle(peer), Answer::Reply(refusal));
+    }
     if let Some(size) = parameters.size.filter(|size| *size > rules.max_message_size) {
         let reply = too_large(Some(size), rules);
-        return (Session::Idle(hello), Answer::Reply(reply));
+        return (Session::Idle(peer), Answer::Reply(reply));
     }
     if let ReversePath::Address(address) = &reverse_path
         && !rules.sender_allow.is_empty()
         && !rules.sender_allow.iter().any(|pattern| pattern.matches(address))
     {
         let text = format!("reverse-path <{address}> is not in sender.allow of this relay");
-        return (Session::Idle(hello), Answer::Reply(Reply::new(550, (5, 7, 1), text)));
+        return (Session::Idle(peer), Answer::Reply(Reply::new(550, (5, 7, 1), text)));
     }
     if let Some(refusal) = admission() {
-        return (Session::Idle(hello), Answer::Reply(refusal));
+        return (Session::Idle(peer), Answer::Reply(refusal));
     }
     let transaction = Transaction { reverse_path, parameters, recipients: Vec::new() };
-    (Session::Open(hello, transaction), Answer::Reply(Reply::new(250, (2, 1, 0), "sender OK")))
+    (Session::Open(peer, transaction), Answer::Reply(Reply::new(250, (2, 1, 0), "sender OK")))
 }
 
 fn rcpt(
-    hello: Hello,
+    peer: Peer,
     mut transaction: Transaction,
     recipient: Recipient,
     rules: &Rules,
@@ -306,7 +305,7 @@ fn rcpt(
         }
         Reply::new(250, (2, 1, 5), "recipient OK")
     };
-    (Session::Open(hello, transaction), Answer::Reply(reply))
+    (Session::Open(peer, transaction), Answer::Reply(reply))
 }
 
 /// The reply to a message over the limit, with both numbers where both are known.

@@ -19,6 +19,8 @@ pub struct MessageAccepted<'a> {
     pub client: &'a str,
     /// The name the client gave in EHLO.
     pub hello: &'a str,
+    /// The name it logged in with, if it did.
+    pub user: Option<&'a str>,
     /// Its reverse-path.
     pub reverse_path: &'a ReversePath,
     /// Its forward-paths.
@@ -38,6 +40,7 @@ impl MessageAccepted<'_> {
             queue_id = %self.id,
             client = self.client,
             hello = self.hello,
+            user = self.user,
             reverse_path = %self.reverse_path,
             recipients = self.recipients,
             size = self.size,

@@ -3,18 +3,19 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use o365_relay::{
-    listener,
+    listener::{self, Auth},
     mail::{
         header::{HeaderEditor, Repair},
         queue_id::QueueId,
         trace::{MAX_RECEIVED_FIELDS, Received},
     },
     smtp::{
+        auth::{Credentials, Verdict},
         envelope::Envelope,
         path::ReversePath,
+        peer::{Channel, Origin},
         reply::Reply,
         server::{Server, Step},
-        session::Rules,
     },
 };
 
@@ -24,6 +25,7 @@ const DATE: &str = "Mon, 23 Nov 2026 06:24:10 +0000";
 
 pub struct Bare {
     server: Server,
+    users: Vec<Credentials>,
     config: listener::Config,
     incoming: Option<Incoming>,
     data: Vec<u8>,
@@ -43,19 +45,12 @@ struct Incoming {
 }
 
 impl Bare {
-    pub fn new(config: listener::Config) -> Self {
-        let rules = Rules {
-            hostname: config.hostname.clone(),
-            max_message_size: config.max_message_size,
-            max_recipients: config.max_recipients,
-            default_domain: config.default_domain.clone(),
-            sender: config.sender.clone(),
-            sender_allow: config.sender_allow.clone(),
-            max_faults: config.max_faults,
-            bare_line_feed: config.bare_line_feed,
-        };
+    /// `users` with their passwords, where the settings have hashes.
+    pub fn new(config: listener::Config, users: Vec<Credentials>, origin: Origin) -> Self {
+        let channel = Channel { origin, tls: false };
         let mut bare = Self {
-            server: Server::new(Arc::new(rules)),
+            server: Server::new(Arc::new(config.rules()), channel),
+            users,
             config,
             incoming: None,
             data: Vec::new(),
@@ -92,6 +87,12 @@ impl Bare {
                     let reply = self.end();
                     self.reply(&reply);
                 }
+                Step::Authenticate(credentials) => {
+                    let any = matches!(self.config.auth, Auth::Any);
+                    let right = any || self.users.contains(&credentials);
+                    let verdict = if right { Verdict::Accepted } else { Verdict::Refused };
+                    self.server.resume(verdict);
+                }
                 Step::RefusedMailData(reply) => {
                     self.incoming = None;
                     self.data.clear();
@@ -103,12 +104,12 @@ impl Bare {
 
     fn begin(&mut self, envelope: Envelope) {
         let id = QueueId::new(1_795_415_050_000, self.messages.len() as u64);
-        let hello = self.server.hello();
+        let peer = self.server.peer();
         let received = Received {
-            client_name: hello.name(),
+            client_name: peer.hello.name(),
             client_address: Some([127, 0, 0, 1].into()),
             hostname: &self.config.hostname,
-            protocol: hello.protocol(envelope.parameters.smtputf8),
+            protocol: peer.protocol(envelope.parameters.smtputf8),
             id,
             date: DATE,
         };

@@ -100,8 +100,17 @@ impl Script {
     }
 
     fn set(&mut self, text: &str) -> Result<(), String> {
-        const KNOWN: [&str; 5] =
-            ["limit", "default_domain", "sender", "sender_allow", "bare_line_feed"];
+        const KNOWN: [&str; 9] = [
+            "limit",
+            "default_domain",
+            "sender",
+            "sender_allow",
+            "bare_line_feed",
+            "auth",
+            "user",
+            "auth_without_tls",
+            "from",
+        ];
         let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
         if words.len() < 2 || !KNOWN.contains(&words[0].as_str()) {
             return Err(format!("not understood: {text:?}"));

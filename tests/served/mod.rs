@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use o365_relay::{
     clock::{Clock, UnixMillis},
     drain::Drain,
-    listener::{self, Address, Listeners, Outlet},
+    listener::{self, Address, Auth, Listeners, Outlet},
     smtp::{mail_data::BareLineFeed, path::ReversePath},
     store::{self, Durability, Entry, Router, Store, Synced},
 };
@@ -60,6 +60,8 @@ pub fn listener_config() -> listener::Config {
         max_faults: 20,
         bare_line_feed: BareLineFeed::Normalize,
         sender_allow: Vec::new(),
+        auth: Auth::None,
+        auth_without_tls: false,
     }
 }
 

@@ -1,17 +1,17 @@
 //! `[listener]`: the SMTP server. It may stand several times, as `[[listener]]`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
 use super::{
     AnyKey,
-    Default::{Computed, Count, List, Nothing, Text},
+    Default::{Computed, Count, Flag, List, Nothing, Text},
     Key,
 };
 use crate::{
-    config::kinds,
-    listener::Address,
+    config::{kinds, logins},
+    listener::{Address, Users},
     smtp::{mail_data::BareLineFeed, path},
 };
 
@@ -23,6 +23,10 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &NAME,
     &SENDER,
     &PROXY_PROTOCOL,
+    &AUTH,
+    &USERS,
+    &USERS_FILE,
+    &AUTH_WITHOUT_TLS,
     &UNIX_MODE,
     &HOSTNAME,
     &DEFAULT_DOMAIN,
@@ -81,6 +85,54 @@ pub(in crate::config) static PROXY_PROTOCOL: Key<Vec<IpNet>> = Key::new(
      PROXY header (version 1 or 2), and the client that it names is the one that counts. A header \
      from anywhere else is refused.",
     kinds::networks_if_any,
+);
+
+pub(in crate::config) static AUTH: Key<logins::Mode> = Key::new(
+    LISTENER,
+    "auth",
+    Text("none"),
+    "Whether clients log in (AUTH PLAIN and LOGIN): \"none\" does not offer it, \"users\" asks for \
+     one of the users below, \"any\" takes every name and password, for devices that cannot do \
+     without. `allow` holds all the same.",
+    |value| {
+        let words = [
+            ("none", logins::Mode::None),
+            ("users", logins::Mode::Users),
+            ("any", logins::Mode::Any),
+        ];
+        kinds::choice(value, &words)
+    },
+);
+
+pub(in crate::config) static USERS: Key<Users> = Key::new(
+    LISTENER,
+    "users",
+    Nothing {
+        sample: "scanner:$argon2id$v=19$m=19456,t=2,p=1$c2FsdCBmb3Igbm90aGluZw$\
+                 dGhpcyBpcyBubyBoYXNoLCBtYWtlIGEgbmV3IG9uZSE",
+    },
+    "Who may log in: a list of `name:hash`. `o365-relay hash-password` makes a hash; it is no \
+     password, and yet nobody else should read it. In a variable, put blanks between users.",
+    logins::users,
+)
+.secret();
+
+pub(in crate::config) static USERS_FILE: Key<PathBuf> = Key::new(
+    LISTENER,
+    "users_file",
+    Nothing { sample: "/etc/o365-relay/users" },
+    "A file with a line `name:hash` for each user, in place of `users`. It is read again when it \
+     changes.",
+    kinds::path,
+);
+
+pub(in crate::config) static AUTH_WITHOUT_TLS: Key<bool> = Key::new(
+    LISTENER,
+    "auth_without_tls",
+    Flag(false),
+    "Whether clients of other hosts may log in without TLS: everybody on the way can read the \
+     password then. Clients of this host always may.",
+    kinds::flag,
 );
 
 pub(in crate::config) static UNIX_MODE: Key<u32> = Key::new(

@@ -1,6 +1,6 @@
 //! The table of keys against what is made from it.
 
-use super::{super::keys::AnyKey, *};
+use super::{super::keys::AnyKey, logins::user, *};
 use crate::token::test_pair::Pair;
 
 #[test]
@@ -65,7 +65,10 @@ fn every_key_has_an_effect() {
     let text = REQUIRED.replace(&format!("client_secret = \"{SECRET}\""), "");
     let bench = Bench::new(&text);
     let (first, second) = (bench.write("first", SECRET), bench.write("second", SECRET));
-    let base = bench.set(&format!("office365.client_secret_file={}", first.display()));
+    let settings =
+        ["listener.auth=users".to_owned(), format!("listener.users={}", user("scanner"))];
+    let secret = format!("office365.client_secret_file={}", first.display());
+    let base = settings.iter().fold(bench.set(&secret), |bench, setting| bench.set(setting));
     let (pair, other) = (Pair::new(), Pair::new());
     let file = |name: &str, text: &str| base.write(name, text).display().to_string();
     let (key, both) = (file("key.pem", &pair.key), file("both.pem", &other.both()));
@@ -79,8 +82,8 @@ fn every_key_has_an_effect() {
         };
         let mut sources = base.sources.clone();
         if instead != ["the secret"] {
-            sources.set =
-                instead.iter().map(|path| format!("office365.certificate_file={path}")).collect();
+            let instead = instead.iter().map(|path| format!("office365.certificate_file={path}"));
+            sources.set = settings.iter().cloned().chain(instead).collect();
         }
         let before = match load_or(&sources, Path::new("/nonexistent")) {
             Ok((config, _)) => debug(&config),
@@ -88,7 +91,8 @@ fn every_key_has_an_effect() {
         };
         let value = match spec.path().as_str() {
             // Its roots of trust are compared nowhere; `client_secret` replaces the file.
-            "office365.ca_file" | "office365.client_secret" => continue,
+            // `users_file` takes the place of `users` too; `logins.rs` has it.
+            "office365.ca_file" | "office365.client_secret" | "listener.users_file" => continue,
             "office365.client_secret_file" => second.display().to_string(),
             "office365.client_secret_expires" => "2027-03-01".into(),
             "office365.certificate_file" => both.clone(),
@@ -116,6 +120,8 @@ fn every_key_has_an_effect() {
             "listener.name" => "printers".into(),
             "listener.sender" => "erp@contoso.com".into(),
             "listener.unix_mode" => "0600".into(),
+            "listener.auth" => "any".into(),
+            "listener.users" => user("fax"),
             "listener.default_domain" => "contoso.com".into(),
             "listener.bare_line_feed" => "reject".into(),
             "listener.max_message_size" | "listener.min_data_rate" | "queue.min_free_bytes" => {
@@ -125,6 +131,7 @@ fn every_key_has_an_effect() {
             "queue.history_keep" => "77d".into(),
             "log.format" => "json".into(),
             "log.level" => "info,o365_relay::queue=debug".into(),
+            _ if matches!(spec.default, keys::Default::Flag(_)) => "true".into(),
             _ if matches!(spec.default, keys::Default::Text(_)) => "77m".to_owned(),
             _ => "77".to_owned(),
         };

@@ -120,8 +120,7 @@ impl Server {
 
     /// Ends the transaction too: a later chunk must not pass for the whole message.
     fn refuse_chunk(&mut self, refusal: Refusal) -> Step {
-        let session = std::mem::replace(&mut self.session, Session::begin());
-        self.session = session.give_up();
+        self.session = self.take_session().give_up();
         match refusal {
             Refusal::TooLarge(size) => Step::RefusedMailData(too_large(size, &self.rules)),
             Refusal::Fault(reply) => match self.fault(reply) {
