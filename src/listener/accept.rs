@@ -8,7 +8,7 @@ use tracing::Instrument;
 use super::{
     Config,
     address::Address,
-    auth,
+    auth::Workshop,
     client::Client,
     connection::Connection,
     limits::{LimitReached, Limits, Permit, Room},
@@ -74,12 +74,12 @@ impl Listeners {
     /// goes to `outlet`.
     pub fn serve(self, outlet: &Arc<dyn Outlet>, clock: Clock, drain: &Drain) {
         let limits = Limits::default();
-        let hashing = auth::room();
+        let hashing = Workshop::default();
         for (number, listener) in self.0.into_iter().enumerate() {
             let config = listener.config;
             let room =
                 limits.room(number, config.max_connections, config.max_connections_per_client);
-            let hashing = Arc::clone(&hashing);
+            let hashing = hashing.clone();
             let shared = Arc::new(Shared::new(config, Arc::clone(outlet), clock, hashing));
             for socket in listener.sockets {
                 let door =

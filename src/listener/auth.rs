@@ -2,6 +2,7 @@
 //! runtime's threads, two at a time in all: neither memory nor the other sessions suffer.
 
 mod failures;
+mod hashing;
 mod remembered;
 mod users;
 
@@ -11,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
+use tokio::{task::spawn_blocking, time::sleep};
 
+pub(super) use hashing::Workshop;
 pub use users::{HashError, Users, UsersFault, hash_password};
 
-use self::{failures::Failures, remembered::Remembered, users::FileWatch};
+use self::{failures::Failures, hashing::Place, remembered::Remembered, users::FileWatch};
 use super::client::Client;
 use crate::smtp::{
     auth::{Credentials, Verdict},
@@ -53,30 +55,23 @@ impl Auth {
     }
 }
 
-/// Hashes at a time, over all listeners; each takes the memory that its parameters say.
-const AT_A_TIME: usize = 2;
-
-/// Room for hashing, for all listeners together.
-pub(super) fn room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(AT_A_TIME))
-}
-
 /// Looks at the passwords of one listener's clients.
 pub(super) struct Authenticator {
     checker: Option<Arc<Checker>>,
     accepts_any: bool,
     failures: Arc<Failures>,
-    room: Arc<Semaphore>,
+    workshop: Workshop,
 }
 
 impl Authenticator {
-    pub fn new(auth: &Auth, room: Arc<Semaphore>) -> Self {
+    /// `workshop` is that of all listeners together.
+    pub fn new(auth: &Auth, workshop: Workshop) -> Self {
         let checker = match auth {
             Auth::None | Auth::Any => None,
             Auth::Users(source) => Some(Arc::new(Checker::new(source))),
         };
         let accepts_any = matches!(auth, Auth::Any);
-        Self { checker, accepts_any, failures: Arc::default(), room }
+        Self { checker, accepts_any, failures: Arc::default(), workshop }
     }
 
     /// Takes its time over a refusal, and more with each one.
@@ -85,19 +80,17 @@ impl Authenticator {
             return if self.accepts_any { Verdict::Accepted } else { Verdict::Refused };
         };
         let name = credentials.name.clone();
-        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
-            return Verdict::Unavailable;
-        };
+        let Some(place) = self.workshop.enter().await else { return Verdict::Unavailable };
         // Only now: others may have failed while this one waited.
         if self.failures.blocks(client, &name) {
             return Verdict::Blocked;
         }
         let (checker, failures) = (Arc::clone(checker), Arc::clone(&self.failures));
         let check = spawn_blocking(move || {
-            let finding = checker.check(client, &credentials, &failures);
+            let finding = checker.check(client, &credentials, &failures, &place);
             // Behind the count, or the next one would get in without it. A client that hangs up
             // meanwhile is counted all the same.
-            drop(permit);
+            drop(place);
             finding
         });
         match check.await {
@@ -139,8 +132,14 @@ impl Checker {
         Self { users: Mutex::new(current), remembered: Remembered::default() }
     }
 
-    fn check(&self, client: Client, credentials: &Credentials, failures: &Failures) -> Finding {
-        match self.is_right(credentials) {
+    fn check(
+        &self,
+        client: Client,
+        credentials: &Credentials,
+        failures: &Failures,
+        place: &Place,
+    ) -> Finding {
+        match self.is_right(credentials, place) {
             Some(true) => {
                 failures.forgive(client, &credentials.name);
                 Finding::Right
@@ -151,7 +150,7 @@ impl Checker {
     }
 
     /// `None` if there are no users to compare with. It may take a good part of a second.
-    fn is_right(&self, credentials: &Credentials) -> Option<bool> {
+    fn is_right(&self, credentials: &Credentials, place: &Place) -> Option<bool> {
         let users = match &mut *self.users.lock().unwrap_or_else(PoisonError::into_inner) {
             Current::Fixed(users) => Arc::clone(users),
             Current::Watched(file) => file.users()?,
@@ -162,7 +161,7 @@ impl Checker {
         {
             return Some(true);
         }
-        let right = users.verify(credentials);
+        let right = users.verify(credentials, place);
         if let Some(hash) = hash.filter(|_| right) {
             self.remembered.remember(credentials, hash);
         }
@@ -189,7 +188,7 @@ mod tests {
 
     fn authenticator(list: &[(&str, &str)]) -> Authenticator {
         let users = Users::parse(&users(list)).unwrap();
-        Authenticator::new(&Auth::Users(UserSource::List(users)), room())
+        Authenticator::new(&Auth::Users(UserSource::List(users)), Workshop::default())
     }
 
     async fn login(auth: &Authenticator, from: u8, name: &str, password: &str) -> Verdict {
@@ -231,9 +230,9 @@ mod tests {
 
     #[tokio::test]
     async fn any_takes_all_and_none_takes_nobody() {
-        let any = Authenticator::new(&Auth::Any, room());
+        let any = Authenticator::new(&Auth::Any, Workshop::default());
         assert_eq!(login(&any, 1, "whoever", "whatever").await, Verdict::Accepted);
-        let none = Authenticator::new(&Auth::None, room());
+        let none = Authenticator::new(&Auth::None, Workshop::default());
         assert_eq!(login(&none, 1, "whoever", "whatever").await, Verdict::Refused);
     }
 
@@ -247,7 +246,8 @@ mod tests {
             fs::write(&new, text).unwrap();
             fs::rename(&new, &path).unwrap();
         };
-        let auth = Authenticator::new(&Auth::Users(UserSource::File(path.clone())), room());
+        let auth =
+            Authenticator::new(&Auth::Users(UserSource::File(path.clone())), Workshop::default());
         assert_eq!(login(&auth, 1, "scanner", "one").await, Verdict::Unavailable);
         write(&users(&[("scanner", "one")]));
         assert_eq!(login(&auth, 1, "scanner", "one").await, Verdict::Accepted);

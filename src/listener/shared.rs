@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::{
     Config,
-    auth::Authenticator,
+    auth::{Authenticator, Workshop},
     client::Client,
     outlet::{Outlet, Refusal},
     proxy::HeaderFault,
@@ -26,13 +24,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// `hashing` is the room for passwords, which all listeners share.
-    pub fn new(
-        config: Config,
-        outlet: Arc<dyn Outlet>,
-        clock: Clock,
-        hashing: Arc<Semaphore>,
-    ) -> Self {
+    /// `hashing` is where passwords are looked at, which all listeners share.
+    pub fn new(config: Config, outlet: Arc<dyn Outlet>, clock: Clock, hashing: Workshop) -> Self {
         let rules = Arc::new(config.rules());
         let authenticator = Authenticator::new(&config.auth, hashing);
         Self { config, rules, outlet, clock, authenticator }

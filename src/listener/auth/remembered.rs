@@ -9,7 +9,7 @@ use std::{
 
 use argon2::{Algorithm, Argon2, Params, Version};
 
-use super::users::{PasswordHash, random};
+use super::{hashing::PasswordHash, users::random};
 use crate::smtp::auth::Credentials;
 
 type Mark = [u8; 32];

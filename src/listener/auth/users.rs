@@ -1,4 +1,4 @@
-//! Users and their passwords' hashes (Argon2id, RFC 9106, as PHC strings).
+//! Users and the hashes of their passwords.
 
 use std::{
     collections::BTreeMap,
@@ -9,16 +9,12 @@ use std::{
 };
 
 use argon2::{
-    Algorithm, Argon2, Params,
-    password_hash::{PasswordHasher, PasswordVerifier, phc},
+    Argon2,
+    password_hash::{PasswordHasher, phc},
 };
 
+use super::hashing::{PasswordHash, Place};
 use crate::smtp::auth::{Credentials, MAX_NAME};
-
-/// What a hash may ask for: whoever can write it could otherwise take all memory, or all time.
-const MOST_MEMORY_KIB: u32 = 64 * 1024;
-const MOST_PASSES: u32 = 16;
-const MOST_LANES: u32 = 8;
 
 /// Why a list of users cannot be used. No message shows a hash.
 #[derive(Debug, thiserror::Error)]
@@ -55,28 +51,6 @@ pub enum HashError {
     /// Argon2 itself.
     #[error("could not hash the password: {0}")]
     Hash(String),
-}
-
-/// A hash that the configuration or a file holds. Its `Debug` output does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct PasswordHash(phc::PasswordHash);
-
-impl PasswordHash {
-    fn parse(text: &str) -> Option<Self> {
-        let hash = phc::PasswordHash::new(text).ok()?;
-        let params = Params::try_from(&hash).ok()?;
-        let fits = hash.algorithm == Algorithm::Argon2id.ident()
-            && params.m_cost() <= MOST_MEMORY_KIB
-            && params.t_cost() <= MOST_PASSES
-            && params.p_cost() <= MOST_LANES
-            && hash.salt.is_some()
-            && hash.hash.is_some();
-        fits.then_some(Self(hash))
-    }
-
-    fn matches(&self, password: &[u8]) -> bool {
-        Argon2::default().verify_password(password, &self.0).is_ok()
-    }
 }
 
 /// Who may log in.
@@ -132,12 +106,12 @@ impl Users {
 
     /// Whether the password is that of the name. A name that does not exist takes as long as one
     /// that does: it is compared with the hash of somebody else.
-    pub(super) fn verify(&self, credentials: &Credentials) -> bool {
+    pub(super) fn verify(&self, credentials: &Credentials, place: &Place) -> bool {
         let password = credentials.expose_password();
         match (self.hash_of(&credentials.name), self.0.values().next()) {
-            (Some(hash), _) => hash.matches(password),
+            (Some(hash), _) => hash.matches(password, place),
             (None, Some(stranger)) => {
-                stranger.matches(password);
+                stranger.matches(password, place);
                 false
             }
             (None, None) => false,
@@ -205,7 +179,9 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], HashError> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
+    use argon2::Params;
+
+    use super::{super::hashing::Workshop, *};
 
     /// A hash that costs next to nothing.
     pub fn cheap(password: &str) -> String {
@@ -216,13 +192,15 @@ pub(super) mod tests {
         hash.to_string()
     }
 
-    #[test]
-    fn a_new_hash_is_taken_and_fits_its_password_only() {
+    #[tokio::test]
+    async fn a_new_hash_is_taken_and_fits_its_password_only() {
         let hash = hash_password(b"s3cret").unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_ne!(hash, hash_password(b"s3cret").unwrap(), "each has a salt of its own");
         let users = Users::parse(&format!("# staff\n\n scanner : {hash}\r\n")).unwrap();
-        let verify = |name: &str, password: &str| users.verify(&Credentials::new(name, password));
+        let place = Workshop::default().enter().await.unwrap();
+        let verify =
+            |name: &str, password: &str| users.verify(&Credentials::new(name, password), &place);
         assert!(verify("scanner", "s3cret"));
         assert!(!verify("scanner", "s3cret "));
         assert!(!verify("nobody", "s3cret"));
@@ -233,6 +211,7 @@ pub(super) mod tests {
         let hash = cheap("x");
         let greedy = hash.replace("m=8", "m=1048576");
         let other = hash.replace("$argon2id$", "$argon2i$");
+        let old = hash.replace("v=19", "v=16");
         for (text, expected) in [
             (String::new(), "there is no user"),
             ("# only a comment\n".into(), "there is no user"),
@@ -242,6 +221,7 @@ pub(super) mod tests {
             ("a:password".into(), "entry 1 has no Argon2id hash"),
             (format!("a:{greedy}"), "entry 1 has no Argon2id hash"),
             (format!("a:{other}"), "entry 1 has no Argon2id hash"),
+            (format!("a:{old}"), "entry 1 has no Argon2id hash"),
             ("a:$argon2id$v=19$m=8,t=1,p=1".into(), "entry 1 has no Argon2id hash"),
             (format!("a:{hash}\n\na:{hash}"), "entry 3 names a user a second time"),
         ] {
@@ -251,13 +231,15 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn a_name_that_does_not_exist_takes_as_long_as_one_that_does() {
+    #[tokio::test]
+    async fn a_name_that_does_not_exist_takes_as_long_as_one_that_does() {
         let hash = hash_password(b"s3cret").unwrap();
         let users = Users::parse(&format!("scanner:{hash}")).unwrap();
+        let place = Workshop::default().enter().await.unwrap();
+        users.verify(&Credentials::new("scanner", "to have the memory"), &place);
         let time = |name: &str| {
             let start = tokio::time::Instant::now();
-            assert!(!users.verify(&Credentials::new(name, "guess")));
+            assert!(!users.verify(&Credentials::new(name, "guess"), &place));
             start.elapsed()
         };
         let (wrong, unknown) = (time("scanner"), time("nobody"));
