@@ -8,6 +8,7 @@
 
 mod check;
 mod credential;
+mod encryption;
 mod fault;
 mod file;
 mod keys;

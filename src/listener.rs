@@ -25,11 +25,25 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::smtp::{
-    mail_data::BareLineFeed,
-    path::{Address as MailAddress, SenderPattern},
-    session::Rules,
+use crate::{
+    smtp::{
+        mail_data::BareLineFeed,
+        path::{Address as MailAddress, SenderPattern},
+        session::Rules,
+    },
+    tls::server::ServerTls,
 };
+
+/// Whether and when TLS begins.
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// Never.
+    None,
+    /// When the client asks for it.
+    StartTls(ServerTls),
+    /// At once, before the greeting.
+    Implicit(ServerTls),
+}
 
 /// What one listener needs to know; all values are checked.
 #[derive(Debug, Clone)]
@@ -84,9 +98,20 @@ pub struct Config {
     pub auth: Auth,
     /// Whether they may do so where others can read along: without TLS, from another host.
     pub auth_without_tls: bool,
+    /// Whether and when TLS begins. A Unix socket does without.
+    pub tls: Tls,
+    /// Whether mail and logins take TLS.
+    pub tls_required: bool,
 }
 
 impl Config {
+    /// Whether a program of this host can send with neither TLS nor a login.
+    #[must_use]
+    pub fn takes_mail_as_it_comes(&self) -> bool {
+        let implicit = matches!(self.tls, Tls::Implicit(_));
+        !implicit && !self.tls_required && !matches!(self.auth, Auth::Users(_))
+    }
+
     /// What the session machine decides by.
     #[must_use]
     pub fn rules(&self) -> Rules {
@@ -101,6 +126,8 @@ impl Config {
             bare_line_feed: self.bare_line_feed,
             login: self.auth.login(),
             auth_without_tls: self.auth_without_tls,
+            starttls: matches!(self.tls, Tls::StartTls(_)),
+            tls_required: self.tls_required,
         }
     }
 }

@@ -1,5 +1,8 @@
-//! What we trust when we are the TLS client: the system's roots (`SSL_CERT_FILE` is honoured)
-//! and, for networks with their own authority, those of `office365.ca_file`.
+//! TLS. Here is what we trust as a client: the system's roots (`SSL_CERT_FILE` is honoured) and,
+//! for networks with their own authority, those of `office365.ca_file`. What we show as a server
+//! is in [`server`].
+
+pub mod server;
 
 use std::{
     path::{Path, PathBuf},

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, fs, net::IpAddr};
 
 use ipnet::IpNet;
 use o365_relay::{
-    listener::{self, Auth, UserSource, Users, hash_password},
+    listener::{self, Auth, Tls, UserSource, Users, hash_password},
     smtp::{
         auth::Credentials,
         envelope::{Body, MailParameters, RcptParameters},
@@ -24,7 +24,7 @@ use o365_relay::{
 
 use bare::Bare;
 use script::{Expected, Reply, Script, Stored};
-use served::Relay;
+use served::{Relay, tls::Certificate};
 
 /// A message as it was queued.
 pub struct Message {
@@ -227,6 +227,10 @@ fn setup(script: &Script) -> Result<Setup, String> {
             ["bare_line_feed", "reject"] => config.bare_line_feed = BareLineFeed::Reject,
             ["auth", "any"] => config.auth = Auth::Any,
             ["user", name, password] => users.push(Credentials::new(name, password)),
+            ["tls", mode @ ("starttls" | "required")] => {
+                config.tls = Tls::StartTls(Certificate::make().server());
+                config.tls_required = mode == "required";
+            }
             ["auth_without_tls", "true"] => config.auth_without_tls = true,
             ["from", address] => {
                 from = Some(address.parse().map_err(|_| fault())?);

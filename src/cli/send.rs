@@ -33,7 +33,7 @@ pub(super) struct Options {
     #[arg(long, default_value = "Test message from o365-relay")]
     subject: String,
     /// The relay's SMTP address, such as 127.0.0.1:25, or unix: and the path of its socket
-    /// [default: the first of listener.addresses]
+    /// [default: the first listener that asks for neither TLS nor a login]
     #[arg(long, value_name = "ADDRESS")]
     relay: Option<listener::Address>,
 }
@@ -50,8 +50,9 @@ pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Fail
 
 fn defaults(options: &Options, sources: &Sources) -> Result<(listener::Address, Address), Failure> {
     let config = config::load(sources)?;
-    let listener = config.listeners.first();
-    let listener = listener.ok_or_else(|| Failure::usage("there is no listener; give --relay"))?;
+    let plain = config.listeners.iter().find(|listener| listener.takes_mail_as_it_comes());
+    let listener = plain.or(config.listeners.first().filter(|_| options.relay.is_some()));
+    let listener = listener.ok_or_else(|| Failure::usage(NO_PLAIN_LISTENER))?;
     let relay = options.relay.clone().or_else(|| listener.addresses.first().cloned());
     let relay = relay.ok_or_else(|| Failure::usage("listener.addresses is empty; give --relay"))?;
     let from = match &options.from {
@@ -119,6 +120,9 @@ async fn over_socket(
     let _ = smtp.quit().await; // the message is taken, whatever becomes of this
     Ok(response)
 }
+
+const NO_PLAIN_LISTENER: &str = "every listener asks for a login or for TLS, and this command has \
+                                neither; give --relay, or add a listener on loopback without them";
 
 fn no_socket(relay: &listener::Address, error: &std::io::Error) -> Failure {
     let message = format!("no relay took the message at {relay}: {error}");

@@ -193,8 +193,4 @@ pub(super) fn is_later(section: &str, name: &str) -> bool {
 }
 
 /// Keys that are planned and documented; no name means the whole section.
-const LATER: &[(&str, &[&str])] = &[
-    ("sender", &["rewrite", "map"]),
-    ("listener", &["tls", "certificate_file", "private_key_file"]),
-    ("route", &[]),
-];
+const LATER: &[(&str, &[&str])] = &[("sender", &["rewrite", "map"]), ("route", &[])];

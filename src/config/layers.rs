@@ -285,6 +285,7 @@ impl Settings {
         self.fill(&keys::listener::HOSTNAME.spec, hostname, "default, the host's name");
         self.fill(&office365::EHLO_NAME.spec, ehlo_name, "default, the host's name");
         self.name_listeners();
+        self.settle_tls();
     }
 
     fn name_listeners(&mut self) {
@@ -301,6 +302,22 @@ impl Settings {
             let origin = Origin::Default("default, its first address".into());
             self.values.insert(path, Effective { value: name.into(), origin });
         }
+    }
+
+    fn settle_tls(&mut self) {
+        let (tls, certificate) = (&keys::listener::TLS, &keys::listener::TLS_CERTIFICATE_FILE);
+        let settled = |one: &One<'_>| {
+            let (mode, note) = match one.given(&certificate.spec) {
+                Some(_) => ("starttls", "default, with a certificate"),
+                None => ("none", "default, without a certificate"),
+            };
+            let origin = Origin::Default(note.into());
+            (one.slot(&tls.spec).path(), Effective { value: mode.into(), origin })
+        };
+        let open = self.each(tls.spec.section).into_iter();
+        let open = open.filter(|one| one.effective(&tls.spec).is_none());
+        let modes: Vec<_> = open.map(|one| settled(&one)).collect();
+        self.values.extend(modes);
     }
 
     fn fill(&mut self, spec: &Spec, value: impl Into<ValueKind>, note: &str) {

@@ -1,6 +1,7 @@
 //! The listeners: what holds between their keys, and between them, and their settings.
 
 use super::{
+    encryption,
     fault::Faults,
     keys::{Spec, listener as keys, office365},
     layers::{One, Settings},
@@ -19,6 +20,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults, warnings: &mut Vec
         one_client_takes_all(one, warnings);
         sender_is_taken(settings, one, faults);
         logins::check(one, faults, warnings);
+        encryption::check(one, faults, warnings);
     }
     overlaps(settings, faults);
     same_names(settings, faults);
@@ -181,5 +183,7 @@ fn build_one(settings: &Settings, one: One<'_>) -> Option<listener::Config> {
         sender_allow: settings.get(&office365::SENDER_ALLOW)?,
         auth: logins::build(one)?,
         auth_without_tls: one.get(&keys::AUTH_WITHOUT_TLS)?,
+        tls: encryption::build(one)?,
+        tls_required: one.get(&keys::TLS_REQUIRED)?,
     })
 }

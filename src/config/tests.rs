@@ -1,6 +1,7 @@
 //! The whole of the configuration: what is read, and from where.
 
 mod credentials;
+mod encryption;
 mod faults;
 mod logins;
 mod several;

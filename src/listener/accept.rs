@@ -230,9 +230,12 @@ impl Door {
     /// One line into the fresh socket's empty buffer, without waiting for a client that may not
     /// read.
     fn refuse(&self, stream: &Stream, client: Client, reply: &Reply) {
-        let mut line = Vec::new();
-        reply.write_to(&mut line);
-        stream.try_write(&line);
+        // A client that expects TLS cannot read it, and a handshake is more than it is worth.
+        if self.shared.implicit_tls(client).is_none() {
+            let mut line = Vec::new();
+            reply.write_to(&mut line);
+            stream.try_write(&line);
+        }
         let listener = &self.shared.config.name;
         tracing::warn!(%client, listener, %reply, "connection refused");
     }

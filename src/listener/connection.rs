@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    client::Client, incoming::Incoming, proxy::Uninvited, rate::RateWatch, shared::Shared,
+    Tls, client::Client, incoming::Incoming, proxy::Uninvited, rate::RateWatch, shared::Shared,
     stream::Stream,
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
         reply::Reply,
         server::{Server, Step},
     },
+    tls::server::ServerTls,
 };
 
 /// Octets read at a time: commands are short, mail data is not.
@@ -32,6 +33,9 @@ const DATA_READ: usize = 32 * 1024;
 /// unread input resets the connection, and some systems then drop the reply unread.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_OCTETS: usize = 1024 * 1024;
+
+/// How long a client may take for a TLS handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a session ended, for the log.
 type Ending = Result<&'static str, io::Error>;
@@ -83,6 +87,12 @@ impl Connection {
     }
 
     async fn session(&mut self) -> Ending {
+        let shared = Arc::clone(&self.shared);
+        if let Some(tls) = shared.implicit_tls(self.client)
+            && let Some(ending) = self.secure(tls).await
+        {
+            return Ok(ending);
+        }
         self.server.greeting().write_to(&mut self.replies);
         let mut buffer = Vec::new();
         let mut data = Vec::new();
@@ -144,6 +154,14 @@ impl Connection {
                     self.reply(&reply);
                 }
             }
+            Step::StartTls(reply) => {
+                self.reply(&reply);
+                self.flush().await?;
+                let shared = Arc::clone(&self.shared);
+                if let Tls::StartTls(tls) = &shared.config.tls {
+                    return Ok(self.secure(tls).await);
+                }
+            }
             Step::Authenticate(credentials) => {
                 let verdict = self.verify(credentials).await;
                 self.server.resume(verdict);
@@ -155,6 +173,25 @@ impl Connection {
             }
         }
         Ok(None)
+    }
+
+    /// Shakes hands. A failure costs the connection and nothing else; the ending says which.
+    async fn secure(&mut self, tls: &ServerTls) -> Option<&'static str> {
+        let deadline = self.session_ends.min(Instant::now() + HANDSHAKE_PATIENCE);
+        let handshake = tokio::select! {
+            handshake = timeout_at(deadline, self.stream.secure(tls)) => handshake,
+            () = self.drain.signaled() => return Some("drained"),
+        };
+        let error = match handshake {
+            Ok(Ok(())) => {
+                self.server.secured();
+                return None;
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        tracing::info!(client = %self.client, %error, "TLS handshake failed");
+        Some("TLS handshake failed")
     }
 
     async fn verify(&self, credentials: Credentials) -> Verdict {
@@ -189,8 +226,11 @@ impl Connection {
     async fn close(&mut self, reply: &Reply, ending: &'static str) -> Ending {
         self.reply(reply);
         self.flush().await?;
-        self.stream.shutdown().await?;
-        let _ = timeout(LINGER, self.read_on()).await;
+        let linger = async {
+            self.stream.shutdown().await?; // TLS says so too (close_notify)
+            self.read_on().await
+        };
+        let _ = timeout(LINGER, linger).await;
         Ok(ending)
     }
 

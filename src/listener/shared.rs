@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Config,
+    Config, Tls,
     auth::{Authenticator, Workshop},
     client::Client,
     outlet::{Outlet, Refusal},
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    smtp::{reply::Reply, session::Rules},
+    smtp::{peer::Origin, reply::Reply, session::Rules},
+    tls::server::ServerTls,
 };
 
 /// The settings, where finished mail goes, the clock, and who knows the users.
@@ -47,6 +48,14 @@ impl Shared {
     pub fn is_balancer(&self, peer: Client) -> bool {
         let networks = &self.config.proxy_protocol;
         peer.address().is_some_and(|peer| networks.iter().any(|network| network.contains(&peer)))
+    }
+
+    /// What a client has to shake hands with before anything is said.
+    pub fn implicit_tls(&self, client: Client) -> Option<&ServerTls> {
+        match &self.config.tls {
+            Tls::Implicit(tls) if client.origin() != Origin::Socket => Some(tls),
+            _ => None,
+        }
     }
 
     /// What a balancer hears without a header that we take. It is transient: the mail of whoever

@@ -26,6 +26,8 @@ pub enum Command {
     Bdat(ChunkSize),
     /// AUTH: the mechanism, if we know it, and the first response, if it came along.
     Auth(Option<Mechanism>, Option<Response>),
+    /// STARTTLS.
+    StartTls,
     /// RSET.
     Rset,
     /// NOOP, its argument ignored.
@@ -147,7 +149,7 @@ pub fn parse(line: &[u8], rules: CommandRules<'_>) -> Result<Command, CommandFau
         "VRFY" => Ok(Command::Vrfy),
         "HELP" => Ok(Command::Help),
         "EXPN" => Err(CommandFault::NotOffered("EXPN")),
-        "STARTTLS" => Err(CommandFault::NotOffered("STARTTLS")),
+        "STARTTLS" => without_argument(Command::StartTls, "STARTTLS"),
         "AUTH" => parse_auth(argument),
         _ => Err(CommandFault::Unknown),
     }
@@ -334,7 +336,7 @@ mod tests {
             ("", "500 5.5.1"),
             ("FOO", "500 5.5.1"),
             ("EXPN list", "502 5.5.1"),
-            ("STARTTLS", "502 5.5.1"),
+            ("STARTTLS x", "501 5.5.4"),
             ("DATA x", "501 5.5.4"),
             ("RSET x", "501 5.5.4"),
             ("NOOP \u{0}", "500 5.5.2"),

@@ -38,6 +38,9 @@ pub enum Step {
     EndOfChunk(Reply),
     /// The last mail data was appended to `data`: commit, then reply.
     EndOfMailData,
+    /// Send this reply, shake hands, and say so with [`Server::secured`]. No octet that came before
+    /// the handshake may be read as a command after it.
+    StartTls(Reply),
     /// Find out whether the password is right, and say so with [`Server::resume`].
     Authenticate(Credentials),
     /// Mail data cannot be accepted, or the client has given it up between two chunks: drop the
@@ -136,6 +139,13 @@ impl Server {
         });
     }
 
+    /// TLS is in use: whatever was said before counts no more (RFC 3207 section 4.2).
+    pub fn secured(&mut self) {
+        let channel = Channel { tls: true, ..self.peer().channel };
+        self.session = Session::begin(channel);
+        self.lines = LineBuffer::default();
+    }
+
     fn take_session(&mut self) -> Session {
         std::mem::replace(&mut self.session, Session::begin(Channel::default()))
     }
@@ -218,6 +228,12 @@ impl Server {
             Answer::Reply(reply) => Step::Reply(reply),
             Answer::Fault(reply) => self.fault(reply),
             Answer::Close(reply) => Step::Close(reply),
+            // Whoever put them there may be another than the client (CVE-2011-0411).
+            Answer::StartTls(_) if !input.is_empty() => {
+                let text = "octets behind STARTTLS; closing connection";
+                Step::Close(Reply::new(501, (5, 5, 2), text))
+            }
+            Answer::StartTls(reply) => Step::StartTls(reply),
             Answer::Authenticate(mechanism, initial) => {
                 self.turn(auth::begin(mechanism, initial.as_ref()))
             }

@@ -37,6 +37,10 @@ pub struct Rules {
     pub login: Login,
     /// Whether they may do so where others can read along.
     pub auth_without_tls: bool,
+    /// Whether STARTTLS is offered.
+    pub starttls: bool,
+    /// Whether MAIL and AUTH take TLS. Unix sockets do without.
+    pub tls_required: bool,
 }
 
 /// Whether clients log in.
@@ -95,6 +99,8 @@ pub enum Answer {
     RefuseChunk(Reply, ChunkSize),
     /// The client logs in, perhaps with its first response.
     Authenticate(Mechanism, Option<Response>),
+    /// TLS begins after this reply, unless more octets have come.
+    StartTls(Reply),
     /// A last reply.
     Close(Reply),
 }
@@ -170,6 +176,13 @@ impl Session {
                 };
                 (state, answer)
             }
+            (state, Command::StartTls) => {
+                let answer = match state.starttls_refusal(rules) {
+                    None => Answer::StartTls(Reply::new(220, (2, 0, 0), "ready to start TLS")),
+                    Some(reply) => Answer::Fault(reply),
+                };
+                (state, answer)
+            }
             (state, Command::Rset) => {
                 (state.give_up(), Answer::Reply(Reply::new(250, (2, 0, 0), "reset")))
             }
@@ -192,12 +205,18 @@ impl Session {
             return Err(reply);
         }
         if !matches!(self, Self::Idle(_)) {
-            return Err(Reply::new(503, (5, 5, 1), "a mail transaction is open; RSET ends it"));
+            return Err(transaction_open());
         }
         named.ok_or_else(|| {
             let text = format!("mechanism is not known; there are {}", auth::MECHANISMS);
             Reply::new(504, (5, 5, 4), text)
         })
+    }
+
+    /// Why STARTTLS is not in order, if it is not (RFC 3207 section 4).
+    fn starttls_refusal(&self, rules: &Rules) -> Option<Reply> {
+        offers::starttls_refusal(self.peer(), rules)
+            .or_else(|| (!matches!(self, Self::Idle(_))).then(transaction_open))
     }
 
     /// A chunk that is not taken ends the transaction: a message must not lose its middle
@@ -236,12 +255,13 @@ impl Session {
             Command::Rcpt(..) | Command::Data if matches!(self, Self::Chunked(_)) => {
                 out_of_order("mail data comes in chunks; BDAT LAST or RSET ends it")
             }
-            Command::Mail(..) => out_of_order("a mail transaction is open; RSET ends it"),
+            Command::Mail(..) => Answer::Fault(transaction_open()),
             Command::Rcpt(..) | Command::Data => out_of_order("send MAIL first"),
             Command::Helo(_)
             | Command::Ehlo(_)
             | Command::Rset
             | Command::Bdat(_)
+            | Command::StartTls
             | Command::Auth(..) => out_of_order("not now"), // taken care of by `step`
         }
     }
@@ -250,6 +270,10 @@ impl Session {
 /// RFC 5321 section 4.1.1.4: 554 when no recipient was accepted.
 fn no_recipients() -> Reply {
     Reply::new(554, (5, 5, 1), "no valid recipients")
+}
+
+fn transaction_open() -> Reply {
+    Reply::new(503, (5, 5, 1), "a mail transaction is open; RSET ends it")
 }
 
 fn out_of_order(text: &'static str) -> Answer {

@@ -87,6 +87,7 @@ impl Bare {
                     let reply = self.end();
                     self.reply(&reply);
                 }
+                Step::StartTls(_) => panic!("a dialogue cannot go on under TLS; tests/tls.rs can"),
                 Step::Authenticate(credentials) => {
                     let any = matches!(self.config.auth, Auth::Any);
                     let right = any || self.users.contains(&credentials);

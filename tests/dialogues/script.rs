@@ -100,7 +100,7 @@ impl Script {
     }
 
     fn set(&mut self, text: &str) -> Result<(), String> {
-        const KNOWN: [&str; 9] = [
+        const KNOWN: [&str; 10] = [
             "limit",
             "default_domain",
             "sender",
@@ -110,6 +110,7 @@ impl Script {
             "user",
             "auth_without_tls",
             "from",
+            "tls",
         ];
         let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
         if words.len() < 2 || !KNOWN.contains(&words[0].as_str()) {

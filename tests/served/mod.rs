@@ -2,12 +2,14 @@
 //! port that the system chooses.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub mod tls;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use o365_relay::{
     clock::{Clock, UnixMillis},
     drain::Drain,
-    listener::{self, Address, Auth, Listeners, Outlet},
+    listener::{self, Address, Auth, Listeners, Outlet, Tls},
     smtp::{mail_data::BareLineFeed, path::ReversePath},
     store::{self, Durability, Entry, Router, Store, Synced},
 };
@@ -62,6 +64,8 @@ pub fn listener_config() -> listener::Config {
         sender_allow: Vec::new(),
         auth: Auth::None,
         auth_without_tls: false,
+        tls: Tls::None,
+        tls_required: false,
     }
 }
 
@@ -158,7 +162,7 @@ pub struct Client {
     read: Vec<u8>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -219,6 +223,13 @@ impl Client {
             );
             reply
         }
+    }
+
+    /// Everything up to the server's end of the connection, lines or not.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.read);
+        let _ = timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.expect("an end");
+        rest
     }
 
     /// No more is sent; the server may still answer.

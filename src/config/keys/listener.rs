@@ -10,7 +10,7 @@ use super::{
     Key,
 };
 use crate::{
-    config::{kinds, logins},
+    config::{encryption, kinds, logins},
     listener::{Address, Users},
     smtp::{mail_data::BareLineFeed, path},
 };
@@ -27,6 +27,10 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &USERS,
     &USERS_FILE,
     &AUTH_WITHOUT_TLS,
+    &TLS,
+    &TLS_CERTIFICATE_FILE,
+    &TLS_KEY_FILE,
+    &TLS_REQUIRED,
     &UNIX_MODE,
     &HOSTNAME,
     &DEFAULT_DOMAIN,
@@ -132,6 +136,48 @@ pub(in crate::config) static AUTH_WITHOUT_TLS: Key<bool> = Key::new(
     Flag(false),
     "Whether clients of other hosts may log in without TLS: everybody on the way can read the \
      password then. Clients of this host always may.",
+    kinds::flag,
+);
+
+pub(in crate::config) static TLS: Key<encryption::Mode> = Key::new(
+    LISTENER,
+    "tls",
+    Computed { sample: "starttls", from: "\"starttls\" with a certificate, else \"none\"" },
+    "TLS towards clients: \"starttls\" offers it, \"implicit\" begins with it (a listener of its \
+     own, such as on port 465), \"none\" has none. It is TLS 1.2 and 1.3: a device that is too old \
+     for them needs a listener without. A Unix socket does without too.",
+    |value| {
+        let words = [
+            ("none", encryption::Mode::None),
+            ("starttls", encryption::Mode::StartTls),
+            ("implicit", encryption::Mode::Implicit),
+        ];
+        kinds::choice(value, &words)
+    },
+);
+
+pub(in crate::config) static TLS_CERTIFICATE_FILE: Key<PathBuf> = Key::new(
+    LISTENER,
+    "tls_certificate_file",
+    Nothing { sample: "/etc/o365-relay/tls.pem" },
+    "Our certificate as PEM text, and behind it those that lead to its authority. Both files are \
+     read again when they change.",
+    kinds::path,
+);
+
+pub(in crate::config) static TLS_KEY_FILE: Key<PathBuf> = Key::new(
+    LISTENER,
+    "tls_key_file",
+    Nothing { sample: "/etc/o365-relay/tls.key" },
+    "Its private key as PEM text, not encrypted.",
+    kinds::path,
+);
+
+pub(in crate::config) static TLS_REQUIRED: Key<bool> = Key::new(
+    LISTENER,
+    "tls_required",
+    Flag(false),
+    "Whether mail and logins are refused without TLS, from this host too.",
     kinds::flag,
 );
 

@@ -1,6 +1,6 @@
 //! The table of keys against what is made from it.
 
-use super::{super::keys::AnyKey, logins::user, *};
+use super::{super::keys::AnyKey, encryption::Pair as ServerPair, logins::user, *};
 use crate::token::test_pair::Pair;
 
 #[test]
@@ -65,8 +65,13 @@ fn every_key_has_an_effect() {
     let text = REQUIRED.replace(&format!("client_secret = \"{SECRET}\""), "");
     let bench = Bench::new(&text);
     let (first, second) = (bench.write("first", SECRET), bench.write("second", SECRET));
-    let settings =
-        ["listener.auth=users".to_owned(), format!("listener.users={}", user("scanner"))];
+    let ours = ServerPair::new(&bench);
+    let settings = [
+        "listener.auth=users".to_owned(),
+        format!("listener.users={}", user("scanner")),
+        format!("listener.tls_certificate_file={}", ours.path("tls_certificate_file")),
+        format!("listener.tls_key_file={}", ours.path("tls_key_file")),
+    ];
     let secret = format!("office365.client_secret_file={}", first.display());
     let base = settings.iter().fold(bench.set(&secret), |bench, setting| bench.set(setting));
     let (pair, other) = (Pair::new(), Pair::new());
@@ -91,8 +96,13 @@ fn every_key_has_an_effect() {
         };
         let value = match spec.path().as_str() {
             // Its roots of trust are compared nowhere; `client_secret` replaces the file.
-            // `users_file` takes the place of `users` too; `logins.rs` has it.
-            "office365.ca_file" | "office365.client_secret" | "listener.users_file" => continue,
+            // `users_file` takes the place of `users` too; `logins.rs` has it. A certificate
+            // makes `tls` what it is; `encryption.rs` has the other words.
+            "office365.ca_file"
+            | "office365.client_secret"
+            | "listener.users_file"
+            | "listener.tls" => continue,
+            "listener.tls_certificate_file" | "listener.tls_key_file" => ours.other(spec.name),
             "office365.client_secret_file" => second.display().to_string(),
             "office365.client_secret_expires" => "2027-03-01".into(),
             "office365.certificate_file" => both.clone(),
