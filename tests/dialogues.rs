@@ -8,7 +8,7 @@ mod bare;
 mod script;
 mod served;
 
-use std::{collections::VecDeque, fs, net::IpAddr};
+use std::{collections::VecDeque, fs, net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use o365_relay::{
@@ -45,13 +45,9 @@ enum Cut {
 
 #[tokio::test]
 async fn dialogues_go_as_written() {
-    let mut files: Vec<_> = fs::read_dir("tests/dialogues")
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .collect();
-    files.sort();
-    assert!(files.len() >= 40, "the dialogues are gone");
+    let mut files = files("tests/dialogues");
+    files.extend(self::files("tests/dialogues/commands"));
+    assert!(files.len() >= 150, "the dialogues are gone");
     // Side by side: most of the time goes to waiting for syncs.
     let runs: Vec<_> = files
         .into_iter()
@@ -69,6 +65,34 @@ async fn dialogues_go_as_written() {
         }
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+fn files(directory: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Every command that RFC 5321, 3030, 3207 and 4954 know, and one that nobody does, in every state
+/// of a session.
+#[test]
+fn every_command_is_tried_in_every_state() {
+    const STATES: [&str; 8] =
+        ["greeting", "helo", "ehlo", "mail", "rcpt", "chunk", "login_due", "logged_in"];
+    const COMMANDS: [&str; 15] = [
+        "ehlo", "helo", "mail", "rcpt", "data", "bdat", "rset", "noop", "quit", "vrfy", "expn",
+        "help", "auth", "starttls", "unknown",
+    ];
+    for (command, state) in COMMANDS.iter().flat_map(|c| STATES.iter().map(move |s| (c, s))) {
+        let path = format!("tests/dialogues/commands/{command}_{state}.txt");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let verb = if *command == "unknown" { "XYZZY".into() } else { command.to_uppercase() };
+        assert!(text.contains(&format!("\nC: {verb}")), "{path} has no {verb}");
+    }
 }
 
 /// Plays one dialogue in all four ways; each fault begins with a line number.
