@@ -20,7 +20,7 @@ use lettre::{
 };
 use o365_relay::listener::{Auth, Config, Tls, UserSource, Users, hash_password};
 use operator::{BINARY, Place, tell};
-use rustls::{ALL_VERSIONS, version};
+use rustls::{ALL_VERSIONS, HandshakeKind, version};
 use served::{Client, PATIENCE, Relay, listener_config, tls::Certificate};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -125,6 +125,20 @@ async fn implicit_tls_comes_before_the_greeting_and_ends_with_a_notice() {
     // Without close_notify this would be an error: somebody might have cut it short.
     timeout(PATIENCE, stream.read_to_string(&mut said)).await.unwrap().unwrap();
     assert!(said.ends_with("closing connection\r\n"), "{said}");
+}
+
+/// libesmtp waits for ever when a ticket comes where it looks for room to write.
+#[tokio::test]
+async fn no_session_tickets_are_sent() {
+    let certificate = Certificate::make();
+    let relay = Relay::start(implicit(&certificate));
+    let connector = certificate.connector(&[&version::TLS13]);
+    for _ in 0..2 {
+        let mut stream = relay.connect().await.handshake(&connector).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        stream.write_all(b"QUIT\r\n").await.unwrap();
+        timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

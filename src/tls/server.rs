@@ -80,11 +80,13 @@ impl ServerTls {
         let in_use = RwLock::new(Arc::new(files.read()?));
         let watch = Mutex::new(Watch { seen, next: None });
         let pair = Arc::new(Pair { files, in_use, watch });
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring implements the default protocol versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&pair) as Arc<dyn ResolvesServerCert>);
+        // libesmtp waits for ever when a ticket comes where it looks for room to write.
+        config.send_tls13_tickets = 0;
         Ok(Self { config: Arc::new(config), pair })
     }
 

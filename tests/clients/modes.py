@@ -74,6 +74,7 @@ class Credentials:
         self.key.chmod(0o600)
         self.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server_context.load_cert_chain(self.certificate, self.key)
+        self.server_context.num_tickets = 0  # libesmtp stumbles over them, and so the relay sends none either
 
     def hash_password(self, binary):
         """Asks the relay for the stored form of the password and writes the file of users."""
@@ -87,14 +88,14 @@ class Credentials:
         """What the relay's configuration says in this mode, for `--set`."""
         settings = []
         if mode.tls != "none":
-            settings += [f'listener.tls="{mode.tls}"']
-            settings += [f'listener.tls_certificate_file="{self.certificate}"']
-            settings += [f'listener.tls_key_file="{self.key}"']
+            settings += [f"listener.tls={mode.tls}"]
+            settings += [f"listener.tls_certificate_file={self.certificate}"]
+            settings += [f"listener.tls_key_file={self.key}"]
         if mode.auth != "none":
-            settings += [f'listener.auth="{mode.auth}"']
+            settings += [f"listener.auth={mode.auth}"]
         if mode.auth == "users":
             self.hash_password(binary)
-            settings += [f'listener.users_file="{self.users}"']
+            settings += [f"listener.users_file={self.users}"]
         return settings
 
     def peer(self, mode, port):
