@@ -96,16 +96,22 @@ class Cell:
             arrived = arrival.mail_data()
             self.faults += envelope_differences(sent, arrival)
             self.faults += mail_data.differences(sent.mail_data, arrived, self.driver.fresh, self.given)
-            self.faults += self.protocol_differences(arrived)
+            self.faults += self.protocol_differences(sent, arrived)
             if self.faults:
                 return
 
-    def protocol_differences(self, arrived):
+    def protocol_differences(self, sent, arrived):
         """Whether the relay's Received field says that TLS and a login were used (RFC 3848).
 
-        Loose clients send no EHLO, so that there is no ESMTP to speak of.
+        Clients that say HELO have no ESMTP to speak of, and so no letters: the relay takes no mail without TLS in
+        the modes that have it, and none without a login in those.
         """
-        if self.mode.is_plain or self.driver.loose:
+        if self.mode.is_plain:
+            return
+        if not sent.extended:
+            said = mail_data.protocol(arrived)
+            if said != "SMTP":
+                yield f"the Received field says `with {said}`, not `with SMTP`, as the client sends no EHLO"
             return
         letters = ("S" if self.mode.tls != "none" else "") + ("A" if self.mode.auth != "none" else "")
         said = mail_data.protocol(arrived)

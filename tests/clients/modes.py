@@ -88,7 +88,7 @@ class Credentials:
         """What the relay's configuration says in this mode, for `--set`."""
         settings = []
         if mode.tls != "none":
-            settings += [f"listener.tls={mode.tls}"]
+            settings += [f"listener.tls={mode.tls}", "listener.tls_required=true"]
             settings += [f"listener.tls_certificate_file={self.certificate}"]
             settings += [f"listener.tls_key_file={self.key}"]
         if mode.auth != "none":

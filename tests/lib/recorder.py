@@ -40,6 +40,7 @@ class Transaction:
 
     reverse_path: str
     eight_bit: bool = False
+    extended: bool = False
     forward_paths: list = field(default_factory=list)
     mail_data: bytes = b""
 
@@ -58,6 +59,7 @@ class Connection:
         self.buffer = bytearray()
         self.transaction = None
         self.secured = False
+        self.extended = False
         self.logged_in = False
 
     def serve(self):
@@ -111,6 +113,8 @@ class Connection:
         if verb == b"QUIT":
             self.reply("221 2.0.0 bye")
             return False
+        if verb in (b"EHLO", b"HELO"):
+            self.extended = verb == b"EHLO"
         if verb == b"EHLO":
             self.transaction = None
             lines = ["recorder.example", *self.keywords()]
@@ -145,6 +149,7 @@ class Connection:
             return False
         self.reply("220 2.0.0 go on")
         self.secure()
+        self.extended = False  # what was said before counts no more
         return True
 
     def auth(self, words):
@@ -177,7 +182,9 @@ class Connection:
         elif path is None:
             self.reply("501 5.5.4 no reverse-path")
         else:
-            self.transaction = Transaction(path.group(1).decode(), b"BODY=8BITMIME" in command.upper().split())
+            self.transaction = Transaction(
+                path.group(1).decode(), b"BODY=8BITMIME" in command.upper().split(), self.extended
+            )
             self.reply("250 2.1.0 ok")
 
     def rcpt(self, path):
