@@ -421,7 +421,7 @@ where
         match line.split([' ', '\r']).next().unwrap() {
             "EHLO" if greeting.is_empty() => {
                 say(stream, b"250-x\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 AUTH LOGIN XOAUTH2")
-                    .await
+                    .await;
             }
             "EHLO" => say(stream, b"250-x\r\n250 STARTTLS").await,
             "STARTTLS" => {
@@ -436,7 +436,7 @@ where
                 say(stream, &[b"550 5.1.1 ", string].concat()).await;
             }
             "RCPT" if line.contains("large@") => {
-                say(stream, &[b"550 5.1.1 ", &[b'A'; LARGE][..]].concat()).await;
+                say(stream, &[b"550 5.1.1 ", &vec![b'A'; LARGE][..]].concat()).await;
             }
             "DATA" => {
                 say(stream, b"354 go on").await;

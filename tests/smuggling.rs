@@ -23,6 +23,7 @@ use o365_relay::{
         envelope::{MailParameters, RcptParameters},
         mail_data::{BareLineFeed, Decoder},
         path::{ForwardPath, ReversePath},
+        peer::Origin,
     },
     store::Transit,
 };
@@ -260,7 +261,7 @@ impl Session {
         let mut listener = served::listener_config();
         listener.bare_line_feed = rule;
         listener.max_faults = 1_000;
-        let mut bare = Bare::new(listener);
+        let mut bare = Bare::new(listener, Vec::new(), Origin::Loopback);
         for chunk in chunks {
             bare.feed(chunk);
         }
@@ -353,7 +354,7 @@ fn queued() -> BTreeSet<Vec<u8>> {
     let mut queued = BTreeSet::new();
     for string in strings(4).chain(forms()) {
         for before in [&b""[..], HEADER, &[HEADER, b"x"].concat()] {
-            let mut bare = Bare::new(served::listener_config());
+            let mut bare = Bare::new(served::listener_config(), Vec::new(), Origin::Loopback);
             bare.feed(&[OPENING, before, &string, b"x", &string, END].concat());
             // The first of several: behind a real end the rest was read as commands.
             queued.insert(bare.messages.swap_remove(0).octets);

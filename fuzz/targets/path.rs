@@ -17,7 +17,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((first, line)) = input.split_first() else { return };
     let default_domain = (first & 1 == 1).then_some("corp.example");
     let smtputf8 = first & 2 == 2;
-    check_command(line, CommandRules { default_domain, sender: None, smtputf8 });
+    check_command(
+        line,
+        CommandRules { default_domain, sender: None, smtputf8, auth: first & 4 == 4 },
+    );
     let Ok(text) = std::str::from_utf8(line) else { return };
     let rules = PathRules { smtputf8, default_domain };
     if let Ok((content, parameters)) = split_path(text) {
@@ -77,7 +80,7 @@ fn check_words(values: [Option<&str>; 2]) {
 }
 
 const UPSTREAM: CommandRules<'static> =
-    CommandRules { default_domain: None, sender: None, smtputf8: true };
+    CommandRules { default_domain: None, sender: None, smtputf8: true, auth: false };
 
 fn check_reverse_path(path: &ReversePath) {
     if let ReversePath::Address(address) = path {

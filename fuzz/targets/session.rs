@@ -2,7 +2,9 @@
 //!
 //! - Nothing panics, and what is done does not depend on where the reads break.
 //! - Each reply is one that a client can read.
-//! - Mail data is only taken for an envelope with a recipient, made by MAIL and RCPT that had 250.
+//! - Mail data, in lines or in chunks, is only taken for an envelope with a recipient, made by MAIL
+//!   and RCPT that had 250.
+//! - Where a login is asked for, there is no envelope before one was accepted.
 
 #![no_main]
 
@@ -10,12 +12,14 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use o365_relay::smtp::{
+    auth::Verdict,
     envelope::Envelope,
     mail_data::BareLineFeed,
     path::{Address, ReversePath},
+    peer::{Channel, Origin},
     reply::Reply,
     server::{Server, Step},
-    session::Rules,
+    session::{Login, Rules},
 };
 use o365_relay_fuzz::{dice, has_bare_line_end, splits};
 
@@ -25,6 +29,7 @@ enum Act {
     Reply(Vec<u8>),
     Begin(Box<Envelope>),
     Take(Vec<u8>),
+    Login,
     Drop,
     Close,
 }
@@ -43,15 +48,22 @@ fuzz_target!(|input: &[u8]| {
         max_faults: [3, 1000][dice.usize(..2)],
         bare_line_feed: [BareLineFeed::Normalize, BareLineFeed::Reject][dice.usize(..2)],
         sender: (dice.u8(..4) == 0).then(|| "fixed@corp.example".parse().expect("an address")),
+        login: [Login::No, Login::Optional, Login::Required][dice.usize(..3)],
+        auth_without_tls: dice.bool(),
+        starttls: dice.bool(),
+        tls_required: dice.u8(..8) == 0,
     });
-    let [whole, single, random] = splits(&mut dice, octets).map(|chunks| run(&rules, &chunks));
+    let origin = [Origin::Loopback, Origin::Network, Origin::Socket][dice.usize(..3)];
+    let channel = Channel { origin, tls: dice.bool() };
+    let [whole, single, random] =
+        splits(&mut dice, octets).map(|chunks| run(&rules, channel, &chunks));
     assert_eq!(whole, single, "octet by octet");
     assert_eq!(whole, random, "in random pieces");
     check_order(&whole, &rules);
 });
 
-fn run(rules: &Arc<Rules>, chunks: &[&[u8]]) -> Vec<Act> {
-    let mut server = Server::new(Arc::clone(rules));
+fn run(rules: &Arc<Rules>, channel: Channel, chunks: &[&[u8]]) -> Vec<Act> {
+    let mut server = Server::new(Arc::clone(rules), channel);
     let mut acts = vec![wire(&server.greeting())];
     let mut data = Vec::new();
     for chunk in chunks {
@@ -64,7 +76,22 @@ fn run(rules: &Arc<Rules>, chunks: &[&[u8]]) -> Vec<Act> {
                     assert!(input.is_empty(), "input is left and more is asked for");
                     break;
                 }
-                Step::Reply(reply) => acts.push(wire(&reply)),
+                Step::Reply(reply) => {
+                    acts.push(wire(&reply));
+                    if input.len() == left {
+                        continue; // what a login has left to say
+                    }
+                }
+                // Whether octets came along with STARTTLS depends on the reads, and must.
+                Step::StartTls(_) => {
+                    assert!(input.is_empty() && !server.is_receiving());
+                    acts.push(Act::Close);
+                    return acts;
+                }
+                Step::Close(reply) if reply.to_string().contains("octets behind STARTTLS") => {
+                    acts.push(Act::Close);
+                    return acts;
+                }
                 Step::Close(reply) => {
                     acts.extend([wire(&reply), Act::Close]);
                     return acts;
@@ -74,19 +101,34 @@ fn run(rules: &Arc<Rules>, chunks: &[&[u8]]) -> Vec<Act> {
                     acts.push(Act::Begin(envelope));
                     acts.push(wire(&Server::start_mail_input()));
                 }
-                Step::MailData => assert!(receiving),
+                Step::BeginChunks(envelope) => {
+                    assert!(server.is_receiving());
+                    acts.push(Act::Begin(envelope));
+                }
+                Step::Authenticate(credentials) => {
+                    let right = credentials.name.len() % 2 == 1;
+                    server.resume(if right { Verdict::Accepted } else { Verdict::Refused });
+                    if right {
+                        acts.push(Act::Login);
+                    }
+                }
+                Step::MailData => assert!(server.is_receiving()),
+                Step::EndOfChunk(reply) => {
+                    assert!(!server.is_receiving());
+                    acts.push(wire(&reply));
+                }
                 Step::EndOfMailData => {
-                    assert!(receiving && !server.is_receiving());
+                    assert!(!server.is_receiving());
                     acts.push(Act::Take(std::mem::take(&mut data)));
                 }
                 Step::RefusedMailData(reply) => {
-                    assert!(receiving && !server.is_receiving());
+                    assert!(!server.is_receiving());
                     // How much came before the limit depends on the reads; it is dropped.
                     data.clear();
                     acts.extend([Act::Drop, wire(&reply)]);
                 }
             }
-            assert!(input.len() < left, "a step without progress");
+            assert!(input.len() < left || receiving, "a step without progress");
         }
         assert!(data.len() as u64 <= rules.max_message_size, "over the limit and passed on");
     }
@@ -113,12 +155,13 @@ fn wire(reply: &Reply) -> Act {
 fn check_order(acts: &[Act], rules: &Rules) {
     let mut begun = false;
     let mut accepted = 0;
+    let mut logged_in = rules.login != Login::Required;
     for act in acts {
         match act {
             Act::Reply(octets) if octets.starts_with(b"250 2.1.") => accepted += 1,
             Act::Reply(_) => {}
             Act::Begin(envelope) => {
-                assert!(!begun);
+                assert!(!begun && logged_in);
                 begun = true;
                 let recipients = envelope.recipients.len();
                 assert!((1..=rules.max_recipients).contains(&recipients), "{envelope:?}");
@@ -130,7 +173,8 @@ fn check_order(acts: &[Act], rules: &Rules) {
                 assert!(std::mem::take(&mut begun), "mail data without an envelope");
                 assert!(!has_bare_line_end(octets));
             }
-            Act::Drop => assert!(std::mem::take(&mut begun)),
+            Act::Login => logged_in = true,
+            Act::Drop => begun = false, // a chunk that nobody had asked for may be dropped as well
             Act::Close => {}
         }
     }

@@ -237,7 +237,7 @@ fn commands_are_read_alike_but_for_the_known_differences() {
 
 fn ours(line: &str) -> Reading {
     // The other side does not ask whether SMTPUTF8 was declared.
-    let rules = CommandRules { default_domain: None, sender: None, smtputf8: true };
+    let rules = CommandRules { default_domain: None, sender: None, smtputf8: true, auth: false };
     let Ok(command) = command::parse(line.as_bytes(), rules) else { return Reading::Refused };
     match command {
         Command::Helo(name) => Reading::Plain("HELO", name),
@@ -248,6 +248,10 @@ fn ours(line: &str) -> Reading {
         Command::Quit => Reading::Plain("QUIT", String::new()),
         Command::Vrfy => Reading::Plain("VRFY", String::new()),
         Command::Help => Reading::Plain("HELP", String::new()),
+        // None of the lines has these verbs; the dialogues do.
+        Command::Bdat(_) => Reading::Plain("BDAT", String::new()),
+        Command::Auth(..) => Reading::Plain("AUTH", String::new()),
+        Command::StartTls => Reading::Plain("STARTTLS", String::new()),
         Command::Mail(path, parameters) => Reading::Mail {
             path: path.to_string(),
             size: parameters.size.unwrap_or(0),
