@@ -2,6 +2,7 @@
 
 pub mod clouds;
 pub mod entra;
+pub mod exchange;
 pub mod explain;
 mod placeholders;
 pub mod replies;

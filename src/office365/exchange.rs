@@ -1,0 +1,387 @@
+//! What Exchange Online has to be told before an application may submit mail, as PowerShell with
+//! the ids of the tenant at hand: there is no other supported way to say it.
+//!
+//! Every value stands in single quotes through [`quoted`], so that no name can become a command.
+
+use super::clouds::Cloud;
+
+/// One application, the mailbox that it shall submit as, and how it gets the right to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The cloud that the tenant is in.
+    pub cloud: Cloud,
+    /// The tenant: its id or one of its domains.
+    pub tenant: String,
+    /// What the application is called in Exchange.
+    pub display_name: String,
+    /// Application (client) id.
+    pub client_id: String,
+    /// Object id of the service principal (Enterprise applications), which is `oid` in its
+    /// tokens. The object id on the page of the app registration is another one.
+    pub object_id: String,
+    /// The mailbox to log in as.
+    pub mailbox: String,
+    /// Further addresses that may stand in From.
+    pub send_as: Vec<String>,
+    /// How the application gets at the mailbox.
+    pub path: Path,
+}
+
+/// The two ways in which Exchange lets an application submit for a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Path {
+    /// RBAC for Applications: Exchange grants one role, for the members of one group. No API
+    /// permission, no consent, no right to read mail.
+    Applications(Group),
+    /// The API permission `SMTP.SendAsApp` with an admin's consent, and `FullAccess` to the
+    /// mailbox.
+    Classic,
+}
+
+/// The group whose direct members the application may submit as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// One that the script makes for this application, and takes away again.
+    Own,
+    /// One that is there: its name or address.
+    Existing(String),
+}
+
+impl Access {
+    /// Opens the session that the other commands need.
+    #[must_use]
+    pub fn connect(&self) -> String {
+        let environment = match self.cloud {
+            Cloud::Global | Cloud::Hve => "",
+            Cloud::GccHigh => " -ExchangeEnvironmentName O365USGovGCCHigh",
+            Cloud::Dod => " -ExchangeEnvironmentName O365USGovDoD",
+            Cloud::China => " -ExchangeEnvironmentName O365China",
+        };
+        format!("Connect-ExchangeOnline -Organization {}{environment}", quoted(&self.tenant))
+    }
+
+    /// Makes the application known to Exchange.
+    #[must_use]
+    pub fn service_principal(&self) -> String {
+        format!(
+            "New-ServicePrincipal -AppId {} -ObjectId {} -DisplayName {}",
+            quoted(&self.client_id),
+            quoted(&self.object_id),
+            quoted(&self.display_name)
+        )
+    }
+
+    /// Shows what Exchange knows of the application.
+    #[must_use]
+    pub fn show_service_principal(&self) -> String {
+        format!("Get-ServicePrincipal -Identity {} | Format-List AppId,ObjectId", self.object())
+    }
+
+    /// Gives the right to submit as the mailbox, in this order. Neither fails nor changes
+    /// anything where the right is there.
+    #[must_use]
+    pub fn grant(&self) -> Vec<String> {
+        let mailbox = quoted(&self.mailbox);
+        let object = self.object();
+        if self.cloud == Cloud::Hve {
+            return vec![format!("Add-HVEAppAccess -Identity {mailbox} -AppIds {object}")];
+        }
+        let Path::Applications(group) = &self.path else {
+            return vec![format!(
+                "Add-MailboxPermission -Identity {mailbox} -User {object} -AccessRights FullAccess"
+            )];
+        };
+        let mut commands = Vec::new();
+        let (name, own) = (quoted(&self.scope_name()), self.group_name());
+        let shown = quoted(&own);
+        if *group == Group::Own {
+            commands.push(unless(
+                &format!("Get-DistributionGroup -Identity {shown} -ErrorAction SilentlyContinue"),
+                &format!("New-DistributionGroup -Name {shown} -Type Security"),
+            ));
+        }
+        commands.push(unless(
+            &format!(
+                "Get-DistributionGroupMember -Identity {shown} -ResultSize Unlimited | \
+                 Where-Object {{ $_.PrimarySmtpAddress -eq {mailbox} }}"
+            ),
+            &format!("Add-DistributionGroupMember -Identity {shown} -Member {mailbox}"),
+        ));
+        // In a filter, too, a quote is doubled.
+        commands.push(format!(
+            "$dn = (Get-DistributionGroup -Identity {shown}).DistinguishedName.Replace(\"'\", \"''\")"
+        ));
+        commands.push(unless(
+            &format!("Get-ManagementScope -Identity {name} -ErrorAction SilentlyContinue"),
+            &format!(
+                "New-ManagementScope -Name {name} -RecipientRestrictionFilter \
+                 \"MemberOfGroup -eq '$dn'\""
+            ),
+        ));
+        commands.push(unless(
+            &format!("Get-ManagementRoleAssignment -Identity {name} -ErrorAction SilentlyContinue"),
+            &format!(
+                "New-ManagementRoleAssignment -Name {name} -Role 'Application SMTP.SendAsApp' \
+                 -App {object} -CustomResourceScope {name}"
+            ),
+        ));
+        commands
+    }
+
+    /// Switches SMTP AUTH on for the mailbox, which outweighs the tenant's switch.
+    #[must_use]
+    pub fn smtp_auth_of_mailbox(&self) -> String {
+        let mailbox = quoted(&self.mailbox);
+        format!("Set-CASMailbox -Identity {mailbox} -SmtpClientAuthenticationDisabled $false")
+    }
+
+    /// Shows the mailbox's switch: `False` is on, nothing is as the tenant has it.
+    #[must_use]
+    pub fn show_smtp_auth_of_mailbox(&self) -> String {
+        let mailbox = quoted(&self.mailbox);
+        format!("Get-CASMailbox -Identity {mailbox} | Format-List SmtpClientAuthenticationDisabled")
+    }
+
+    /// Lets the application put each further sender into From.
+    #[must_use]
+    pub fn grant_send_as(&self) -> Vec<String> {
+        self.send_as.iter().map(|sender| self.grant_send_as_of(sender)).collect()
+    }
+
+    /// Lets the application put `sender` into From.
+    #[must_use]
+    pub fn grant_send_as_of(&self, sender: &str) -> String {
+        format!(
+            "Add-RecipientPermission -Identity {} -Trustee {} -AccessRights SendAs -Confirm:$false",
+            quoted(sender),
+            self.object()
+        )
+    }
+
+    /// Shows whether the right is there. That of RBAC for Applications tells at once, while the
+    /// service itself may take up to two hours to notice.
+    #[must_use]
+    pub fn test(&self) -> String {
+        let (mailbox, object) = (quoted(&self.mailbox), self.object());
+        match self.path {
+            _ if self.cloud == Cloud::Hve => {
+                format!("Get-HVEAccountSettings -Identity {mailbox} | Format-List AllowedApps")
+            }
+            Path::Applications(_) => {
+                format!("Test-ServicePrincipalAuthorization -Identity {object} -Resource {mailbox}")
+            }
+            Path::Classic => {
+                format!("Get-MailboxPermission -Identity {mailbox} -User {object} | Format-List")
+            }
+        }
+    }
+
+    /// Takes everything back except the mailbox's SMTP AUTH switch, which others may rely on.
+    #[must_use]
+    pub fn undo(&self) -> Vec<String> {
+        let (mailbox, object) = (quoted(&self.mailbox), self.object());
+        let mut commands: Vec<String> = self
+            .send_as
+            .iter()
+            .map(|sender| {
+                format!(
+                    "Remove-RecipientPermission -Identity {} -Trustee {object} -AccessRights SendAs \
+                     -Confirm:$false",
+                    quoted(sender)
+                )
+            })
+            .collect();
+        if self.cloud == Cloud::Hve {
+            commands.push(format!("Remove-HVEAppAccess -Identity {mailbox} -AppIds {object}"));
+            return commands;
+        }
+        let remove = |noun: &str, name: &str| {
+            let name = quoted(name);
+            when(
+                &format!("Get-{noun} -Identity {name} -ErrorAction SilentlyContinue"),
+                &format!("Remove-{noun} -Identity {name} -Confirm:$false"),
+            )
+        };
+        match &self.path {
+            Path::Applications(group) => {
+                commands.push(remove("ManagementRoleAssignment", &self.scope_name()));
+                commands.push(remove("ManagementScope", &self.scope_name()));
+                if *group == Group::Own {
+                    commands.push(remove("DistributionGroup", &self.group_name()));
+                }
+            }
+            Path::Classic => commands.push(format!(
+                "Remove-MailboxPermission -Identity {mailbox} -User {object} \
+                 -AccessRights FullAccess -Confirm:$false"
+            )),
+        }
+        commands.push(remove("ServicePrincipal", &self.object_id));
+        commands
+    }
+
+    /// Everything that has to be said to Exchange, in one script that can be run again: it does
+    /// what is not done yet. The undo section stands at its end as a comment.
+    #[must_use]
+    pub fn script(&self) -> String {
+        let mut script = Script::new("what Exchange Online has to be told about o365-relay");
+        script.comment(
+            "Run it in PowerShell 7 as an Exchange Administrator. It can be run again: what is \
+             done stays.\nOnce on that machine:  Install-Module ExchangeOnlineManagement",
+        );
+        script.line("$ErrorActionPreference = 'Stop'");
+        script.line(&self.connect());
+        if self.cloud != Cloud::Hve {
+            script.comment("1. Exchange learns of the application (its Enterprise application).");
+            script.line(&unless(
+                &format!(
+                    "Get-ServicePrincipal -Identity {} -ErrorAction SilentlyContinue",
+                    self.object()
+                ),
+                &self.service_principal(),
+            ));
+        }
+        script.comment(match self.path {
+            _ if self.cloud == Cloud::Hve => "2. It may use this account of High Volume Email.",
+            Path::Applications(_) => {
+                "2. It may submit as the members of one group, and do nothing else: RBAC for\n\
+                 Applications. Only direct members count."
+            }
+            Path::Classic => {
+                "2. It may use the mailbox. FullAccess and SMTP.SendAsApp together; without\n\
+                 IMAP.AccessAsApp or POP.AccessAsApp it cannot read mail."
+            }
+        });
+        script.lines(&self.grant());
+        if self.cloud != Cloud::Hve {
+            script.comment(
+                "3. SMTP AUTH for this mailbox; the tenant's switch can stay as it is, since the\n\
+                 mailbox's outweighs it.",
+            );
+            script.line(&self.smtp_auth_of_mailbox());
+        }
+        if !self.send_as.is_empty() {
+            script.comment("4. Further addresses that may stand in From.");
+            script.lines(&self.grant_send_as());
+        }
+        script.comment(match self.path {
+            _ if self.cloud == Cloud::Hve => "Look: AllowedApps holds the object id.",
+            Path::Applications(_) => {
+                "Look: InScope is True. The service itself may take from some minutes up to two\n\
+                 hours to notice; 535 5.7.3 until then proves nothing."
+            }
+            Path::Classic => {
+                "Look: AccessRights has FullAccess. The service may take from some minutes up to\n\
+                 two hours to notice; 535 5.7.3 until then proves nothing."
+            }
+        });
+        script.line(&self.test());
+        script.comment("To take it all back, run these lines without their leading #:");
+        for command in self.undo() {
+            script.comment(&command);
+        }
+        script.text
+    }
+
+    /// The undo section as a script of its own.
+    #[must_use]
+    pub fn undo_script(&self) -> String {
+        let mut script = Script::new("takes back what Exchange Online was told about o365-relay");
+        script.line("$ErrorActionPreference = 'Stop'");
+        script.line(&self.connect());
+        script.lines(&self.undo());
+        if self.cloud != Cloud::Hve {
+            script.comment(
+                "The mailbox's SMTP AUTH stays on, as others may log in to it. Where nobody does:",
+            );
+            script
+                .comment(&self.smtp_auth_of_mailbox().replace("Disabled $false", "Disabled $null"));
+        }
+        script.text
+    }
+
+    /// The name of the scope and of the role assignment; Exchange takes up to 64 characters.
+    fn scope_name(&self) -> String {
+        format!("o365-relay {}", self.client_id)
+    }
+
+    /// The group's name or address.
+    fn group_name(&self) -> String {
+        match &self.path {
+            Path::Applications(Group::Existing(name)) => name.clone(),
+            _ => {
+                let start: String = self.client_id.chars().take(8).collect();
+                format!("o365-relay-{start}")
+            }
+        }
+    }
+
+    fn object(&self) -> String {
+        quoted(&self.object_id)
+    }
+}
+
+/// Shows the tenant's SMTP AUTH switch: `True` is off for every mailbox that does not say
+/// otherwise.
+pub const SHOW_SMTP_AUTH_OF_TENANT: &str =
+    "Get-TransportConfig | Format-List SmtpClientAuthenticationDisabled";
+
+/// Switches SMTP AUTH on for all mailboxes of the tenant that do not say otherwise. Rarely right:
+/// one mailbox is opened without it.
+pub const SMTP_AUTH_OF_TENANT: &str =
+    "Set-TransportConfig -SmtpClientAuthenticationDisabled $false";
+
+/// `text` as one PowerShell string that means nothing but itself: in single quotes, with single
+/// quotes doubled. PowerShell counts the typographic ones among them. Control characters go,
+/// since no name has them and a line end could end a comment.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('\'');
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if matches!(c, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}') {
+            quoted.push(c);
+        }
+        quoted.push(c);
+    }
+    quoted.push('\'');
+    quoted
+}
+
+fn unless(there: &str, command: &str) -> String {
+    format!("if (-not ({there})) {{ {command} }}")
+}
+
+fn when(there: &str, command: &str) -> String {
+    format!("if ({there}) {{ {command} }}")
+}
+
+/// The text of a script as it grows.
+struct Script {
+    text: String,
+}
+
+impl Script {
+    fn new(title: &str) -> Self {
+        Self { text: format!("# {title}\n") }
+    }
+
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn lines(&mut self, lines: &[String]) {
+        for line in lines {
+            self.line(line);
+        }
+    }
+
+    fn comment(&mut self, text: &str) {
+        for line in text.lines() {
+            self.line(&format!("# {line}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
