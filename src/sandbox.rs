@@ -6,6 +6,7 @@
 
 mod access_token;
 mod address;
+mod admin;
 mod arrivals;
 mod assertion;
 mod certificates;
@@ -15,12 +16,15 @@ mod control;
 mod credentials;
 mod entra;
 mod event;
+mod exchange;
 mod faults;
+mod graph;
 mod header;
 mod identity;
 mod login;
 mod mail_data;
 mod random;
+mod registry;
 mod relay_config;
 mod rsa_key;
 mod session;
@@ -43,6 +47,7 @@ pub use self::{
     config::{Config, SendAs},
     credentials::{ClientCertificate, FederatedClaims},
     event::Event,
+    exchange::{ExchangeAdmin, ScriptFault},
     faults::{Fault, FaultError, FaultKind, FaultState, fault_kinds},
     identity::IdentityHost,
     relay_config::RelayCredential,
@@ -248,6 +253,23 @@ impl Sandbox {
     /// [`SandboxError`] if no key can be made here.
     pub fn federated_token(&self, claims: &FederatedClaims) -> Result<String, SandboxError> {
         self.tenant.credentials.federated_token(claims, self.tenant.now())
+    }
+
+    /// An admin runs `script` in Exchange Online PowerShell; what its commands show comes back.
+    ///
+    /// # Errors
+    /// [`ScriptFault`] with the line that failed; nothing of the script counts then.
+    pub fn run_exchange_script(&self, script: &str) -> Result<Vec<String>, ScriptFault> {
+        self.tenant.run_exchange_script(script)
+    }
+
+    /// What was registered through Graph, deleted objects included, and what Exchange was told
+    /// of it, one line for each thing; empty at the start and when all is undone.
+    #[must_use]
+    pub fn directory(&self) -> Vec<String> {
+        let mut lines = self.tenant.registry.contents();
+        lines.extend(self.tenant.exchange.rights());
+        lines
     }
 
     /// The variables that a program finds on the host which [`Config::identity`] names.

@@ -9,11 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use o365_relay::sandbox::{
     Config, Event, Fault, FaultKind, FederatedClaims, IdentityHost, Sandbox, fault_kinds,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{net::TcpStream, time::Instant};
 
 use self::sandbox_client::*;
 
@@ -145,6 +141,7 @@ async fn each_fault_strikes_once_is_told_and_heals() {
     let texts = SEEN.iter().map(|(text, ..)| text);
     let texts =
         texts.chain(SEEN_WITH_A_TOKEN_FILE).chain(SEEN_BY_A_HOST.iter().map(|(text, _)| text));
+    let texts = texts.chain(SEEN_BY_AN_ADMIN.iter().map(|(text, _)| text));
     let tested: BTreeSet<_> =
         texts.map(|text| fault(text.split(' ').next().unwrap()).name()).collect();
     let known: BTreeSet<_> = fault_kinds().iter().map(FaultKind::name).collect();
@@ -180,6 +177,50 @@ async fn a_client_with_an_assertion_meets_the_faults_of_assertions_only() {
     sandbox.clear_fault("bad-secret");
     sandbox.set_fault(fault("bad-assertion"));
     assert_eq!(new_token(&sandbox).await.map(drop), Ok(()), "one with a secret does not");
+}
+
+/// What an admin's set-up sees.
+const SEEN_BY_AN_ADMIN: &[(&str, &str)] = &[
+    ("device-code", "400 authorization_declined"),
+    ("device-code=expired", "400 expired_token"),
+    ("device-code=slow-down", "400 slow_down"),
+    ("device-code=pending", "400 authorization_pending"),
+    ("device-code=blocked", "400 invalid_grant"),
+    ("graph-refuses", "403 Authorization_RequestDenied"),
+    ("graph-refuses=429", "429 TooManyRequests"),
+    ("graph-refuses=503", "503 ServiceUnavailable"),
+    ("graph-lag", "404 Request_ResourceNotFound"),
+];
+
+#[tokio::test]
+async fn an_admin_meets_the_faults_of_signing_in_and_of_graph() {
+    let sandbox = start(Config { device_interval: Duration::ZERO, ..Config::default() }).await;
+    let body = r#"{"displayName":"x","signInAudience":"AzureADMyOrg"}"#;
+    let attempt = async || {
+        let code = device_code(&sandbox, &["Application.ReadWrite.All"]).await;
+        let mut polled = poll(&sandbox, &code).await;
+        if polled.1["error_codes"][0] == 70_016 && sandbox.faults()[0].struck == 0 {
+            polled = poll(&sandbox, &code).await;
+        }
+        let (status, answer) = polled;
+        let Some(token) = answer["access_token"].as_str() else {
+            return format!("{status} {}", answer["error"].as_str().unwrap());
+        };
+        let (status, made) = graph(&sandbox, token, "POST applications", body).await;
+        if status != 201 {
+            return format!("{status} {}", made["error"]["code"].as_str().unwrap());
+        }
+        let path = format!("GET applications/{}", made["id"].as_str().unwrap());
+        let (status, answer) = graph(&sandbox, token, &path, "").await;
+        format!("{status} {}", answer["error"]["code"].as_str().unwrap_or("fine"))
+    };
+    for (text, seen) in SEEN_BY_AN_ADMIN {
+        // Asked before the admin can have signed in, those of the first kind strike at once.
+        sandbox.set_fault(fault(&format!("{text}*1")));
+        assert_eq!(attempt().await, *seen, "{text}");
+        assert!(sandbox.faults()[0].is_healed(), "{text}");
+        sandbox.clear_faults();
+    }
 }
 
 /// What a program on a host sees.
@@ -340,19 +381,6 @@ async fn no_event_of_a_fault_holds_a_token() {
 }
 
 // --- the control endpoint
-
-/// What the control endpoint answers: status and JSON (null if there is no body).
-async fn control(sandbox: &Sandbox, request: &str, body: &str) -> (u16, serde_json::Value) {
-    let length = body.len();
-    let text =
-        format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
-    let mut stream = TcpStream::connect(sandbox.control_address().unwrap()).await.unwrap();
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
-}
 
 async fn controlled() -> Sandbox {
     let control_address = Some(([127, 0, 0, 1], 0).into());

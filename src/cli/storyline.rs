@@ -59,6 +59,9 @@ fn describe(event: &Event) -> (&'static str, String) {
         Event::TokenRefused { error, code, description } => {
             ("login", format!("access token REFUSED: {error} {code}: {description}"))
         }
+        Event::SignedIn { scope } => ("login", format!("an admin has signed in for {scope}")),
+        Event::Graph { request, status } => ("graph", format!("{request}: {status}")),
+        Event::Exchange { outcome } => ("exchange", format!("an admin's script: {outcome}")),
         Event::FaultStruck { name, stage, count } => {
             ("sandbox", format!("FAULT {name} strikes at {stage}, time {count}"))
         }

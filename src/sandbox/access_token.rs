@@ -43,6 +43,16 @@ pub(super) struct Request<'r> {
     pub audience: &'r str,
     pub resource: Resource,
     pub lifetime: Duration,
+    /// Whether it carries the role `SMTP.SendAsApp`.
+    pub consented: bool,
+}
+
+/// Whose a good token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub client_id: String,
+    pub object_id: String,
+    pub consented: bool,
 }
 
 /// The tokens that were issued and have not expired.
@@ -52,6 +62,7 @@ pub(super) struct Tokens(Mutex<HashMap<String, Issued>>);
 struct Issued {
     resource: Resource,
     expires: UnixMillis,
+    holder: Holder,
 }
 
 /// Why a token does not open a mailbox.
@@ -79,7 +90,12 @@ impl Tokens {
         if tokens.len() == tokens.capacity() {
             tokens.retain(|_, issued| issued.expires > now);
         }
-        tokens.insert(token.clone(), Issued { resource: request.resource, expires });
+        let holder = Holder {
+            client_id: request.client_id.to_owned(),
+            object_id: request.object_id.to_owned(),
+            consented: request.consented,
+        };
+        tokens.insert(token.clone(), Issued { resource: request.resource, expires, holder });
         token.into()
     }
 
@@ -91,15 +107,15 @@ impl Tokens {
         }
     }
 
-    /// Whether `token` was issued here for Exchange and is good at `now`.
-    pub fn check(&self, token: &str, now: UnixMillis) -> Result<(), TokenFault> {
+    /// Whose `token` is, if it was issued here for Exchange and is good at `now`.
+    pub fn check(&self, token: &str, now: UnixMillis) -> Result<Holder, TokenFault> {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let issued = tokens.get(token).ok_or(TokenFault::Unknown)?;
         if issued.expires <= now {
             return Err(TokenFault::Expired);
         }
         match issued.resource {
-            Resource::Exchange => Ok(()),
+            Resource::Exchange => Ok(issued.holder.clone()),
             Resource::Graph => Err(TokenFault::OtherAudience),
         }
     }
@@ -137,7 +153,7 @@ fn claims(request: &Request<'_>, now: UnixMillis, expires: UnixMillis) -> serde_
         "uti": random::hex(22),
         "ver": "1.0",
     });
-    if request.resource == Resource::Exchange {
+    if request.resource == Resource::Exchange && request.consented {
         claims["roles"] = serde_json::json!(["SMTP.SendAsApp"]);
     }
     claims
@@ -159,6 +175,7 @@ mod tests {
             audience: "https://outlook.office365.com",
             resource,
             lifetime: Duration::from_secs(60),
+            consented: true,
         }
     }
 
@@ -184,7 +201,11 @@ mod tests {
         let tokens = Tokens::default();
         let token = tokens.issue(&request(Resource::Exchange), NOW);
         let graph = tokens.issue(&request(Resource::Graph), NOW);
-        let check = |token: &str, seconds| tokens.check(token, NOW + Duration::from_secs(seconds));
+        let check = |token: &str, seconds| {
+            let holder = tokens.check(token, NOW + Duration::from_secs(seconds))?;
+            assert_eq!((holder.client_id.as_str(), holder.consented), ("client", true));
+            Ok(())
+        };
         assert_eq!(check(token.expose_secret(), 59), Ok(()));
         assert_eq!(check(token.expose_secret(), 60), Err(TokenFault::Expired));
         assert_eq!(check(graph.expose_secret(), 0), Err(TokenFault::OtherAudience));

@@ -12,7 +12,6 @@ use ring::signature::{
 use serde_json::Value;
 
 use super::{
-    Config,
     credentials::{FederatedClaims, Registered},
     entra::TokenRefusal,
 };
@@ -83,8 +82,8 @@ impl Assertion {
     pub fn check_own(
         &self,
         registered: &[Registered],
-        config: &Config,
-        login_url: &str,
+        client_id: &str,
+        audiences: &[String],
         now: UnixMillis,
     ) -> Result<UnixMillis, TokenRefusal> {
         let (name, algorithm) = self.algorithm()?;
@@ -107,12 +106,9 @@ impl Assertion {
         if !self.is_signed_by(&certificate.public_key, algorithm) {
             return Err(TokenRefusal::wrong_signature());
         }
-        let client_id = &config.client_id;
         if self.text("iss") != client_id || self.text("sub") != client_id {
             return Err(TokenRefusal::assertion("`iss` and `sub` have to be the client id"));
         }
-        let audiences = [&config.tenant_id, &config.tenant_domain]
-            .map(|tenant| format!("{login_url}/{tenant}/oauth2/v2.0/token"));
         if !audiences.iter().any(|audience| audience == self.text("aud")) {
             return Err(TokenRefusal::assertion("`aud` is not this token endpoint"));
         }

@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{Fault, IdentityHost, random};
+use super::{ExchangeAdmin, Fault, IdentityHost, random};
 
 /// What the fake tenant looks like.
 #[derive(Debug, Clone)]
@@ -50,6 +50,10 @@ pub struct Config {
     pub save_to: Option<PathBuf>,
     /// Whether an [`Arrival`](super::Arrival) carries its mail data.
     pub keep_mail_data: bool,
+    /// Who tells Exchange about applications that are registered while it runs.
+    pub exchange: ExchangeAdmin,
+    /// How long to wait between two questions whether the admin has signed in; whole seconds.
+    pub device_interval: Duration,
     /// What goes wrong from the start.
     pub faults: Vec<Fault>,
     /// What decides when faults strike that do so by chance: the same seed, the same order.
@@ -90,6 +94,8 @@ impl Default for Config {
             max_message_size: 157_286_400,
             save_to: None,
             keep_mail_data: false,
+            exchange: ExchangeAdmin::default(),
+            device_interval: Duration::from_secs(1),
             faults: Vec::new(),
             fault_seed: 0,
         }

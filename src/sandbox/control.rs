@@ -5,6 +5,8 @@
 //! | `GET /faults` | what is set, and how often each fault has struck |
 //! | `PUT /faults/NAME` | sets one; the body is what would follow its name, such as `5s*3` |
 //! | `DELETE /faults/NAME`, `DELETE /faults` | takes one or all back |
+//! | `POST /exchange` | an admin runs the script in the body; what it shows, or the line that fails |
+//! | `GET /directory` | what was registered through Graph, and what Exchange knows of it |
 //! | `GET /arrivals` | how many messages were taken, and the last hundred without mail data |
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
@@ -89,9 +91,16 @@ async fn answer(request: Request<Incoming>, tenant: &Tenant) -> Answer {
             ("/faults", _) => Answer::NotAllowed("GET, DELETE"),
             ("/arrivals", &Method::GET) => Answer::Json(arrivals(tenant)),
             ("/arrivals", _) => Answer::NotAllowed("GET"),
+            ("/exchange", &Method::POST) => exchange(request, tenant).await,
+            ("/exchange", _) => Answer::NotAllowed("POST"),
+            ("/directory", &Method::GET) => Answer::Json(json!({
+                "graph": tenant.registry.contents(),
+                "exchange": tenant.exchange.rights(),
+            })),
+            ("/directory", _) => Answer::NotAllowed("GET"),
             _ => Answer::Fault(
                 StatusCode::NOT_FOUND,
-                "there are /faults, /faults/NAME and /arrivals".into(),
+                "there are /faults, /faults/NAME, /arrivals, /directory and /exchange".into(),
             ),
         },
     }
@@ -101,6 +110,27 @@ fn arrivals(tenant: &Tenant) -> Value {
     let last = tenant.arrivals.last();
     let last: Vec<&Arrival> = last.iter().map(Arc::as_ref).collect();
     json!({ "count": tenant.arrivals.count(), "last": last })
+}
+
+/// The body, or why there is none.
+async fn body_of(request: Request<Incoming>, most: usize) -> Result<String, Answer> {
+    let Ok(body) = Limited::new(request.into_body(), most).collect().await else {
+        let text = format!("the body is longer than {most} octets, or ended early");
+        return Err(Answer::Fault(StatusCode::PAYLOAD_TOO_LARGE, text));
+    };
+    String::from_utf8(body.to_bytes().to_vec())
+        .map_err(|_| Answer::Fault(StatusCode::BAD_REQUEST, "the body is not UTF-8".into()))
+}
+
+async fn exchange(request: Request<Incoming>, tenant: &Tenant) -> Answer {
+    let script = match body_of(request, MAX_SCRIPT).await {
+        Ok(script) => script,
+        Err(answer) => return answer,
+    };
+    match tenant.run_exchange_script(&script) {
+        Ok(output) => Answer::Json(json!({ "output": output })),
+        Err(fault) => Answer::Fault(StatusCode::BAD_REQUEST, fault.to_string()),
+    }
 }
 
 async fn one_fault(
@@ -115,13 +145,9 @@ async fn one_fault(
     }
     match *method {
         Method::PUT => {
-            let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
-                let text = format!("the body is longer than {MAX_BODY} octets, or ended early");
-                return Answer::Fault(StatusCode::PAYLOAD_TOO_LARGE, text);
-            };
-            let body = body.to_bytes();
-            let Ok(text) = std::str::from_utf8(&body) else {
-                return Answer::Fault(StatusCode::BAD_REQUEST, "the body is not UTF-8".into());
+            let text = match body_of(request, MAX_BODY).await {
+                Ok(text) => text,
+                Err(answer) => return answer,
             };
             match Fault::named(name, text.trim()) {
                 Ok(fault) => {
@@ -171,5 +197,6 @@ fn json_response(status: StatusCode, body: Option<&Value>) -> Response<Full<Byte
 const MAX_CONNECTIONS: usize = 64;
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 4 * 1024;
+const MAX_SCRIPT: usize = 64 * 1024;
 /// For a whole request with its answer.
 const PATIENCE: Duration = Duration::from_secs(10);

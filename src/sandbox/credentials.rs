@@ -10,6 +10,7 @@ use std::{
 use ring::digest;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use x509_cert::{Certificate, der::Decode};
 
 use super::{
     Config, SandboxError,
@@ -59,12 +60,7 @@ impl ClientCertificate {
     }
 
     fn registered(&self) -> Registered {
-        let thumbprint = |algorithm| digest::digest(algorithm, &self.der).as_ref().to_vec();
-        Registered {
-            sha256: thumbprint(&digest::SHA256),
-            sha1: thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY),
-            public_key: self.key.public_key().to_vec(),
-        }
+        Registered::new(&self.der, self.key.public_key())
     }
 }
 
@@ -81,6 +77,27 @@ pub(super) struct Registered {
     pub sha1: Vec<u8>,
     /// PKCS#1 DER.
     pub public_key: Vec<u8>,
+}
+
+impl Registered {
+    fn new(der: &[u8], public_key: &[u8]) -> Self {
+        let thumbprint = |algorithm| digest::digest(algorithm, der).as_ref().to_vec();
+        Self {
+            sha256: thumbprint(&digest::SHA256),
+            sha1: thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+            public_key: public_key.to_vec(),
+        }
+    }
+
+    /// What is kept of a certificate that somebody uploads; `None` if it is none with an RSA key.
+    pub fn of_certificate(der: &[u8]) -> Option<Self> {
+        let parsed = Certificate::from_der(der).ok()?;
+        let key = parsed.tbs_certificate().subject_public_key_info();
+        // RFC 3279 section 2.3.1
+        let rsa = key.algorithm.oid.to_string() == "1.2.840.113549.1.1.1";
+        let public_key = key.subject_public_key.as_bytes()?;
+        rsa.then(|| Self::new(der, public_key))
+    }
 }
 
 /// The claims of a federated token; what a test changes makes it wrong.
@@ -125,6 +142,34 @@ impl Credentials {
             issuer: Mutex::default(),
             used: Mutex::default(),
         }
+    }
+
+    /// Those of an application that has none yet.
+    pub fn empty() -> Self {
+        Self {
+            secrets: Mutex::default(),
+            certificates: Mutex::default(),
+            issuer: Mutex::default(),
+            used: Mutex::default(),
+        }
+    }
+
+    /// One more secret is right.
+    pub fn add_secret(&self, secret: SecretString) {
+        lock(&self.secrets).push(secret);
+    }
+
+    /// The secret that was added at this place is right no more.
+    pub fn remove_secret(&self, at: usize) {
+        let mut secrets = lock(&self.secrets);
+        if at < secrets.len() {
+            secrets.remove(at);
+        }
+    }
+
+    /// From now on these certificates are registered, and no others.
+    pub fn set_certificates(&self, certificates: Vec<Registered>) {
+        *lock(&self.certificates) = certificates;
     }
 
     /// From now on these secrets are right, and no others.
@@ -172,8 +217,8 @@ impl Credentials {
     pub fn check(
         &self,
         form: &Form,
-        config: &Config,
-        login_url: &str,
+        client_id: &str,
+        audiences: &[String],
         now: UnixMillis,
     ) -> Result<Proved, TokenRefusal> {
         let (secret, assertion) = (form.value("client_secret"), form.value("client_assertion"));
@@ -181,7 +226,7 @@ impl Credentials {
             let right = lock(&self.secrets).iter().any(|known| known.expose_secret() == secret);
             return match right {
                 true => Ok(Proved::Secret),
-                false => Err(TokenRefusal::wrong_secret(&config.client_id)),
+                false => Err(TokenRefusal::wrong_secret(client_id)),
             };
         }
         let assertion = assertion.ok_or_else(TokenRefusal::no_credential)?;
@@ -191,10 +236,10 @@ impl Credentials {
             None => return Err(TokenRefusal::parameter_missing("client_assertion_type")),
         }
         let assertion = Assertion::read(assertion)?;
-        match assertion.kind(&config.client_id) {
+        match assertion.kind(client_id) {
             Kind::Certificate => {
                 let registered = lock(&self.certificates);
-                let end = assertion.check_own(&registered, config, login_url, now)?;
+                let end = assertion.check_own(&registered, client_id, audiences, now)?;
                 self.use_up(&assertion, end, now)?;
                 Ok(Proved::Certificate)
             }

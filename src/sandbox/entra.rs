@@ -102,10 +102,25 @@ impl TokenRefusal {
         Self::new("unauthorized_client", 700_016, text)
     }
 
+    pub fn no_service_principal(client_id: &str, tenant: &str) -> Self {
+        let text = format!(
+            "The client application {} is missing service principal in the tenant {}.",
+            shown(client_id),
+            shown(tenant)
+        );
+        Self::new("invalid_client", 7_000_229, text)
+    }
+
     pub fn no_credential() -> Self {
         let text = "The request body must contain the following parameter: 'client_assertion' or \
                     'client_secret'.";
         Self::new("invalid_client", 7_000_218, text)
+    }
+
+    pub fn public_client() -> Self {
+        let text = "Client is public so neither 'client_assertion' nor 'client_secret' should be \
+                    presented.";
+        Self::new("invalid_client", 700_025, text)
     }
 
     pub fn wrong_secret(client_id: &str) -> Self {

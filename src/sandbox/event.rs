@@ -24,6 +24,23 @@ pub enum Event {
         /// What was wrong, as the client heard it.
         description: String,
     },
+    /// An admin has signed in with a device code.
+    SignedIn {
+        /// What the admin's token is good for.
+        scope: String,
+    },
+    /// Graph was asked.
+    Graph {
+        /// Method and path.
+        request: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// An admin ran a script in Exchange.
+    Exchange {
+        /// How it went.
+        outcome: String,
+    },
     /// A fault that was set has struck. What the client saw of it follows, if it saw a refusal.
     FaultStruck {
         /// Its name.

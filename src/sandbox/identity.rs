@@ -155,8 +155,8 @@ impl Desk {
         if let Some(strike) = self.tenant.strike(Stage::Identity, &[]) {
             return Err(refusal(strike.choice()));
         }
-        let Granted { token, lifetime } = self.tenant.issue(resource, known, IDENTITY_LIFETIME);
-        let client_id = self.tenant.config.client_id.clone();
+        let Granted { client_id, token, lifetime } =
+            self.tenant.issue(resource, known, IDENTITY_LIFETIME);
         self.tenant.emit(Event::TokenIssued { client_id, expires_in: lifetime });
         let on = (self.tenant.now() + lifetime).0.div_euclid(1000);
         let mut body = json!({

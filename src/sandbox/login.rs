@@ -1,4 +1,5 @@
-//! The token endpoint: `POST /{tenant}/oauth2/v2.0/token` over TLS, with Entra's answers.
+//! The token endpoint: `POST /{tenant}/oauth2/v2.0/token` over TLS, with Entra's answers. Device
+//! codes (`/{tenant}/oauth2/v2.0/devicecode`) and Graph (`/v1.0/...`) are served beside it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,9 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     Event, accept,
+    admin::Admins,
     certificates::Acceptors,
     entra::TokenRefusal,
     faults::{Action, Stage, Strike},
+    graph,
     tenant::{Granted, Tenant, is_guid},
 };
 use crate::drain::Drain;
@@ -92,9 +95,12 @@ async fn answer(
         });
         response(refusal.status, serde_json::to_string(&body).unwrap_or_default())
     };
+    if let Some(path) = request.uri().path().strip_prefix("/v1.0/").map(str::to_owned) {
+        return Ok(graph(request, &path, tenant).await);
+    }
     match token(request, tenant).await {
-        Ok(Granted { token, lifetime }) => {
-            let client_id = tenant.config.client_id.clone();
+        Ok(Grant::Other(body)) => Ok(response(StatusCode::OK, body.to_string())),
+        Ok(Grant::Token(Granted { client_id, token, lifetime })) => {
             tenant.emit(Event::TokenIssued { client_id, expires_in: lifetime });
             let body = serde_json::json!({
                 "token_type": "Bearer",
@@ -107,6 +113,13 @@ async fn answer(
         Err(NoToken::Refused(refusal)) => Ok(refuse(&refusal)),
         Err(NoToken::Fault(strike)) => fault(&strike, refuse).await,
     }
+}
+
+/// What is granted.
+enum Grant {
+    Token(Granted),
+    /// A device code, or the token of an admin.
+    Other(serde_json::Value),
 }
 
 /// Why there is no token.
@@ -147,8 +160,38 @@ async fn fault(
     }
 }
 
-async fn token(request: Request<Incoming>, tenant: &Tenant) -> Result<Granted, NoToken> {
-    let name = tenant_of(request.uri().path())?;
+/// The answer of Graph.
+async fn graph(request: Request<Incoming>, path: &str, tenant: &Tenant) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect();
+    let answer = match tokio::time::timeout(REQUEST_TIMEOUT, body).await {
+        Ok(Ok(body)) => {
+            let request = graph::Request {
+                method: &parts.method,
+                path,
+                query: parts.uri.query(),
+                headers: &parts.headers,
+                body: &body.to_bytes(),
+            };
+            graph::answer(&request, tenant)
+        }
+        _ => Err(graph::no(StatusCode::BAD_REQUEST, "BadRequest", "The body ended early.")),
+    };
+    let (status, body) = match answer {
+        Ok((status, body)) => (status, body.map(|body| body.to_string())),
+        Err(no) => (no.status, Some(no.body(tenant).to_string())),
+    };
+    let request = format!("{} /v1.0/{path}", parts.method);
+    tenant.emit(Event::Graph { request, status: status.as_u16() });
+    let mut answer = response(status, body.unwrap_or_default());
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        answer.headers_mut().insert(header::RETRY_AFTER, 1.into());
+    }
+    answer
+}
+
+async fn token(request: Request<Incoming>, tenant: &Tenant) -> Result<Grant, NoToken> {
+    let (name, endpoint) = endpoint_of(request.uri().path())?;
     if request.method() != Method::POST {
         return Err(TokenRefusal::not_a_post(request.method().as_str()).into());
     }
@@ -171,18 +214,75 @@ async fn token(request: Request<Incoming>, tenant: &Tenant) -> Result<Granted, N
         true => Form::read(&body).ok_or_else(|| TokenRefusal::malformed("the form"))?,
         false => Form::default(),
     };
+    if endpoint == Endpoint::DeviceCode {
+        tenant.check_tenant(&name)?;
+        return Ok(Grant::Other(device_code(&form, tenant)?));
+    }
+    if form.value("grant_type") == Some(DEVICE_GRANT) {
+        tenant.check_tenant(&name)?;
+        return Ok(Grant::Other(admin_token(&form, tenant)?));
+    }
     form.add_basic_credentials(&parts.headers)?;
-    Ok(tenant.grant(&name, &form)?)
+    Ok(Grant::Token(tenant.grant(&name, &form)?))
 }
 
-/// The tenant that `path` names.
-fn tenant_of(path: &str) -> Result<String, TokenRefusal> {
-    let tenant = path
+/// RFC 8628 section 3.1.
+fn device_code(form: &Form, tenant: &Tenant) -> Result<serde_json::Value, TokenRefusal> {
+    let required = |name| form.value(name).ok_or_else(|| TokenRefusal::parameter_missing(name));
+    let (client_id, scope) = (required("client_id")?, required("scope")?);
+    tenant.admins.begin(client_id, scope, tenant.config.device_interval, tenant.now())
+}
+
+/// RFC 8628 section 3.4.
+fn admin_token(form: &Form, tenant: &Tenant) -> Result<serde_json::Value, TokenRefusal> {
+    let required = |name| form.value(name).ok_or_else(|| TokenRefusal::parameter_missing(name));
+    let (client_id, code) = (required("client_id")?, required("device_code")?);
+    if form.value("client_secret").is_some() {
+        return Err(TokenRefusal::public_client());
+    }
+    if let Some(strike) = tenant.strike(Stage::DeviceCode, &[]) {
+        return Err(match strike.choice() {
+            0 => Admins::declined(),
+            1 => Admins::expired(),
+            2 => Admins::slow_down(),
+            3 => Admins::pending(),
+            _ => Admins::blocked(),
+        });
+    }
+    let (token, scopes, lifetime) = tenant.admins.poll(client_id, code, tenant.now())?;
+    let scopes: Vec<String> =
+        scopes.iter().map(|scope| format!("https://graph.microsoft.com/{scope}")).collect();
+    tenant.emit(Event::SignedIn { scope: scopes.join(" ") });
+    Ok(serde_json::json!({
+        "token_type": "Bearer",
+        "scope": scopes.join(" "),
+        "expires_in": lifetime.as_secs(),
+        "ext_expires_in": lifetime.as_secs(),
+        "access_token": token.expose_secret(),
+    }))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Token,
+    DeviceCode,
+}
+
+/// The tenant that `path` names, and what is asked of it.
+fn endpoint_of(path: &str) -> Result<(String, Endpoint), TokenRefusal> {
+    let (tenant, endpoint) = path
         .strip_prefix('/')
-        .and_then(|rest| rest.strip_suffix("/oauth2/v2.0/token"))
-        .filter(|tenant| !tenant.is_empty() && !tenant.contains('/'))
+        .and_then(|rest| rest.split_once("/oauth2/v2.0/"))
+        .filter(|(tenant, _)| !tenant.is_empty() && !tenant.contains('/'))
         .ok_or_else(TokenRefusal::no_such_path)?;
-    decode(tenant.as_bytes(), false).ok_or_else(|| TokenRefusal::malformed("the path"))
+    let endpoint = match endpoint {
+        "token" => Endpoint::Token,
+        "devicecode" => Endpoint::DeviceCode,
+        _ => return Err(TokenRefusal::no_such_path()),
+    };
+    let tenant =
+        decode(tenant.as_bytes(), false).ok_or_else(|| TokenRefusal::malformed("the path"))?;
+    Ok((tenant, endpoint))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -287,6 +387,7 @@ pub(super) fn decode(text: &[u8], plus_is_space: bool) -> Option<String> {
 /// What a network shows that wants its visitors to log in first.
 const PORTAL: &str = "<!DOCTYPE html><html><head><title>Welcome</title></head>\
                       <body>Please log in to use this network.</body></html>\n";
+const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const MAX_BODY: usize = 64 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -311,6 +412,7 @@ mod tests {
 
     #[test]
     fn only_the_token_path_is_served() {
+        let tenant_of = |path: &str| endpoint_of(path).map(|(tenant, _)| tenant);
         assert_eq!(tenant_of("/a.example/oauth2/v2.0/token").ok().as_deref(), Some("a.example"));
         assert_eq!(tenant_of("/%7Btenant%7D/oauth2/v2.0/token").ok().as_deref(), Some("{tenant}"));
         for path in [

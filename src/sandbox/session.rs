@@ -253,8 +253,7 @@ impl Session {
         let (Some(transaction), Some(login)) = (self.transaction.take(), &self.login) else {
             return Step::Command; // no 354 went out without both
         };
-        let mailbox = login.mailbox().to_owned();
-        let verdict = self.take_in(mailbox, transaction, data).await;
+        let verdict = self.take_in(login, transaction, data).await;
         if let Some(strike) = self.tenant.strike(Stage::FinalReply, &[]) {
             tokio::time::sleep(strike.time()).await;
         }
@@ -269,16 +268,16 @@ impl Session {
         Step::Command
     }
 
-    async fn take_in(&self, mailbox: String, transaction: Transaction, data: MailData) -> Verdict {
+    async fn take_in(&self, login: &Login, transaction: Transaction, data: MailData) -> Verdict {
         let header = Header::read(data.octets());
         let reverse_path = &transaction.mail.reverse_path;
-        if let Err(verdict) = verdict::judge(&self.tenant, &mailbox, reverse_path, &data, &header) {
+        if let Err(verdict) = verdict::judge(&self.tenant, login, reverse_path, &data, &header) {
             return verdict;
         }
         let arrival = Arrival {
             number: 0, // given by Arrivals::add
             arrived_at: self.tenant.now(),
-            authenticated_as: mailbox,
+            authenticated_as: login.mailbox().to_owned(),
             helo: self.greeting.as_ref().map(|greeting| greeting.name.clone()).unwrap_or_default(),
             reverse_path: transaction.mail.reverse_path,
             mail_parameters: transaction.mail.parameters,

@@ -16,14 +16,17 @@ use tokio::sync::broadcast;
 
 use super::{
     Config, Event, SendAs,
-    access_token::{self, Resource, TokenFault, Tokens},
+    access_token::{self, Holder, Resource, TokenFault, Tokens},
     address,
+    admin::Admins,
     arrivals::Arrivals,
     credentials::{Credentials, Proved},
     entra::TokenRefusal,
+    exchange::{Closed, Exchange, Known, ScriptFault, Visitor},
     faults::{Faults, Stage, Strike},
     login::Form,
     random,
+    registry::Registry,
 };
 use crate::clock::{Clock, UnixMillis};
 
@@ -34,6 +37,9 @@ pub(super) struct Tenant {
     pub arrivals: Arrivals,
     pub faults: Faults,
     pub credentials: Credentials,
+    pub registry: Registry,
+    pub admins: Admins,
+    pub exchange: Exchange,
     /// What stands in for `https://login.microsoftonline.com`.
     login_url: String,
     clock: Clock,
@@ -53,6 +59,7 @@ struct Connections {
 /// An access token, and how long it is good.
 #[derive(Debug)]
 pub(super) struct Granted {
+    pub client_id: String,
     pub token: SecretString,
     pub lifetime: Duration,
 }
@@ -64,6 +71,8 @@ pub(super) enum LoginFault {
     Mailbox,
     /// The token does not open it.
     Token(TokenFault),
+    /// SMTP AUTH is off for it.
+    SmtpAuth,
 }
 
 impl Tenant {
@@ -73,6 +82,9 @@ impl Tenant {
         Ok(Self {
             faults: Faults::new(config.fault_seed, &config.faults),
             credentials: Credentials::new(&config),
+            registry: Registry::default(),
+            admins: Admins::default(),
+            exchange: Exchange::new(config.exchange),
             login_url,
             config,
             arrivals,
@@ -120,18 +132,38 @@ impl Tenant {
         if form.value("resource").is_some() {
             return Err(TokenRefusal::resource_parameter());
         }
-        if !client_id.eq_ignore_ascii_case(&self.config.client_id) {
-            return Err(TokenRefusal::unknown_application(client_id, tenant));
+        let lifetime = self.config.token_lifetime;
+        if client_id.eq_ignore_ascii_case(&self.config.client_id) {
+            let (audience, resource) = resource_of(scope, tenant)?;
+            self.check_proof(&self.credentials, form, &self.config.client_id)?;
+            return Ok(self.issue(audience, resource, lifetime));
         }
+        let unknown = || TokenRefusal::unknown_application(client_id, tenant);
+        let application = self.registry.application(client_id).ok_or_else(unknown)?;
         let (audience, resource) = resource_of(scope, tenant)?;
-        let proved = self.credentials.check(form, &self.config, &self.login_url, self.now())?;
-        if let Some(refusal) = self.credential_fault(proved) {
-            return Err(refusal);
-        }
-        Ok(self.issue(audience, resource, self.config.token_lifetime))
+        self.check_proof(&application.credentials, form, &application.client_id)?;
+        let (object_id, consented) = application
+            .principal
+            .ok_or_else(|| TokenRefusal::no_service_principal(client_id, tenant))?;
+        let holder = Holder { client_id: application.client_id, object_id, consented };
+        Ok(self.issue_to(&holder, audience, resource, lifetime))
     }
 
-    fn check_tenant(&self, tenant: &str) -> Result<(), TokenRefusal> {
+    /// Looks whether the client has proved that it is this application.
+    fn check_proof(
+        &self,
+        credentials: &Credentials,
+        form: &Form,
+        client_id: &str,
+    ) -> Result<(), TokenRefusal> {
+        let audiences = [&self.config.tenant_id, &self.config.tenant_domain]
+            .map(|tenant| format!("{}/{tenant}/oauth2/v2.0/token", self.login_url));
+        let proved = credentials.check(form, client_id, &audiences, self.now())?;
+        self.credential_fault(proved).map_or(Ok(()), Err)
+    }
+
+    /// Whether the endpoints of `tenant` are ours.
+    pub fn check_tenant(&self, tenant: &str) -> Result<(), TokenRefusal> {
         let Config { tenant_id, tenant_domain, .. } = &self.config;
         if [tenant_id, tenant_domain].iter().any(|name| name.eq_ignore_ascii_case(tenant)) {
             return Ok(());
@@ -146,21 +178,35 @@ impl Tenant {
         })
     }
 
-    /// Issues a token for `resource`, which goes by the name `audience`.
+    /// Issues a token of the one application for `resource`, which goes by the name `audience`.
     pub fn issue(&self, audience: &str, resource: Resource, lifetime: Duration) -> Granted {
+        let (client_id, object_id) = (self.config.client_id.clone(), self.object_id.clone());
+        let holder = Holder { client_id, object_id, consented: true };
+        self.issue_to(&holder, audience, resource, lifetime)
+    }
+
+    fn issue_to(
+        &self,
+        holder: &Holder,
+        audience: &str,
+        resource: Resource,
+        lifetime: Duration,
+    ) -> Granted {
         let lifetime = match self.strike(Stage::TokenIssue, &[]) {
             Some(strike) => strike.time(),
             None => lifetime,
         };
         let request = access_token::Request {
             tenant_id: &self.config.tenant_id,
-            client_id: &self.config.client_id,
-            object_id: &self.object_id,
+            client_id: &holder.client_id,
+            object_id: &holder.object_id,
             audience,
             resource,
             lifetime,
+            consented: holder.consented,
         };
-        Granted { token: self.tokens.issue(&request, self.now()), lifetime }
+        let client_id = holder.client_id.clone();
+        Granted { client_id, token: self.tokens.issue(&request, self.now()), lifetime }
     }
 
     /// The refusal of a fault that strikes a client which has proved itself.
@@ -185,15 +231,25 @@ impl Tenant {
 
     /// Logs a connection in to the mailbox `user` with an access token.
     pub fn log_in(self: &Arc<Self>, user: &str, token: &str) -> Result<Login, LoginFault> {
-        self.tokens.check(token, self.now()).map_err(LoginFault::Token)?;
+        let holder = self.tokens.check(token, self.now()).map_err(LoginFault::Token)?;
         let mut mailboxes = self.config.mailboxes.iter();
         let mailbox = mailboxes
             .find(|mailbox| mailbox.eq_ignore_ascii_case(user))
             .ok_or(LoginFault::Mailbox)?;
+        // The one application of the configuration has all its rights from the start.
+        let newcomer = (holder.client_id != self.config.client_id).then_some(holder);
+        if let Some(Holder { client_id, object_id, consented }) = &newcomer {
+            let visitor = Visitor { client_id, object_id, consented: *consented };
+            self.exchange.admits(&visitor, mailbox).map_err(|closed| match closed {
+                Closed::NoRight => LoginFault::Mailbox,
+                Closed::SmtpAuth => LoginFault::SmtpAuth,
+            })?;
+        }
         let connection = self.connections.next.fetch_add(1, Ordering::Relaxed);
         let mut connections = lock(&self.connections.by_mailbox);
         connections.entry(mailbox.clone()).or_default().push(connection);
-        Ok(Login { tenant: Arc::clone(self), mailbox: mailbox.clone(), connection })
+        let newcomer = newcomer.map(|holder| holder.object_id);
+        Ok(Login { tenant: Arc::clone(self), mailbox: mailbox.clone(), newcomer, connection })
     }
 
     /// Makes `token` one that has expired.
@@ -201,8 +257,24 @@ impl Tenant {
         self.tokens.void(token, self.now());
     }
 
+    /// An admin runs a script in Exchange Online PowerShell.
+    pub fn run_exchange_script(&self, script: &str) -> Result<Vec<String>, ScriptFault> {
+        let Config { tenant_id, tenant_domain, mailboxes, .. } = &self.config;
+        let principals = self.registry.principals();
+        let tenant = [tenant_id.as_str(), tenant_domain.as_str()];
+        let known = Known { tenant, mailboxes, principals: &principals };
+        let result = self.exchange.run(script, &known);
+        self.emit(Event::Exchange {
+            outcome: match &result {
+                Ok(_) => "carried out".into(),
+                Err(fault) => format!("FAILED: {fault}"),
+            },
+        });
+        result
+    }
+
     /// Whether whoever logged in as `mailbox` may put `address` into From or MAIL.
-    pub fn may_send_as(&self, mailbox: &str, address: &str) -> bool {
+    fn may_send_as(&self, mailbox: &str, address: &str) -> bool {
         let is = |other: &str| other.eq_ignore_ascii_case(address);
         match &self.config.send_as {
             SendAs::Anyone => true,
@@ -217,10 +289,21 @@ impl Tenant {
 pub(super) struct Login {
     tenant: Arc<Tenant>,
     mailbox: String,
+    /// The object id of an application that was registered while the sandbox runs.
+    newcomer: Option<String>,
     connection: u64,
 }
 
 impl Login {
+    /// Whether it may put `address` into From or MAIL. A newcomer may what Exchange was told.
+    pub fn may_send_as(&self, address: &str) -> bool {
+        match &self.newcomer {
+            Some(_) if self.mailbox.eq_ignore_ascii_case(address) => true,
+            Some(object_id) => self.tenant.exchange.may_send_as(object_id, address),
+            None => self.tenant.may_send_as(&self.mailbox, address),
+        }
+    }
+
     /// The mailbox, as the configuration spells it.
     pub fn mailbox(&self) -> &str {
         &self.mailbox

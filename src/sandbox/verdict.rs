@@ -10,7 +10,7 @@ use super::{
     mail_data::MailData,
     random,
     session::HOST,
-    tenant::Tenant,
+    tenant::{Login, Tenant},
 };
 
 /// What becomes of a message.
@@ -36,10 +36,10 @@ pub(super) fn new_message(tenant: &Tenant) -> MailData {
     MailData::new(if all { most } else { most.min(HEADER_LIMIT) })
 }
 
-/// Judges a message that `mailbox` submits; the error is why it is not taken.
+/// Judges a message that `login` submits; the error is why it is not taken.
 pub(super) fn judge(
     tenant: &Tenant,
-    mailbox: &str,
+    login: &Login,
     reverse_path: &str,
     data: &MailData,
     header: &Header,
@@ -53,10 +53,10 @@ pub(super) fn judge(
     let author = header
         .author()
         .ok_or("550 5.7.512 Access denied, the From header lacks a valid address")?;
+    let mailbox = login.mailbox();
     // Which of the two Exchange compares is not known, so both have to be allowed.
-    let denied = [author.as_str(), reverse_path]
-        .into_iter()
-        .find(|address| !tenant.may_send_as(mailbox, address));
+    let denied =
+        [author.as_str(), reverse_path].into_iter().find(|address| !login.may_send_as(address));
     if let Some(address) = denied {
         return Err(send_as_denied(mailbox, address));
     }

@@ -134,6 +134,93 @@ pub async fn token(sandbox: &Sandbox) -> String {
 
 pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+// --- an admin: device codes and Graph
+
+/// One request to the login host, which serves Graph as well: status and JSON.
+pub async fn ask(
+    sandbox: &Sandbox,
+    request: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, serde_json::Value) {
+    let port = sandbox.login_url().rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut stream = tls(sandbox, socket).await;
+    let length = body.len();
+    let request = format!(
+        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+}
+
+/// A form to an OAuth endpoint of the tenant.
+pub async fn oauth(sandbox: &Sandbox, endpoint: &str, form: &str) -> (u16, serde_json::Value) {
+    let request = format!("POST /sandbox.example/oauth2/v2.0/{endpoint}");
+    ask(sandbox, &request, "Content-Type: application/x-www-form-urlencoded\r\n", form).await
+}
+
+pub const GRAPH_TOOLS: &str = "14d82eec-204b-4c2f-b7e8-296a70dab67e";
+
+/// A new device code for these permissions of Graph.
+pub async fn device_code(sandbox: &Sandbox, permissions: &[&str]) -> String {
+    let scopes: Vec<_> = permissions
+        .iter()
+        .map(|one| format!("https%3A%2F%2Fgraph.microsoft.com%2F{one}"))
+        .collect();
+    let form = format!("client_id={GRAPH_TOOLS}&scope={}", scopes.join("+"));
+    let (status, answer) = oauth(sandbox, "devicecode", &form).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["device_code"].as_str().unwrap().to_owned()
+}
+
+/// Asks once whether the admin has signed in.
+pub async fn poll(sandbox: &Sandbox, code: &str) -> (u16, serde_json::Value) {
+    let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code";
+    let form = format!("grant_type={grant}&client_id={GRAPH_TOOLS}&device_code={code}");
+    oauth(sandbox, "token", &form).await
+}
+
+/// An admin's token with these permissions; the sandbox must not want to be waited for.
+pub async fn admin(sandbox: &Sandbox, permissions: &[&str]) -> String {
+    let code = device_code(sandbox, permissions).await;
+    assert_eq!(poll(sandbox, &code).await.1["error"], "authorization_pending");
+    let (status, answer) = poll(sandbox, &code).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["access_token"].as_str().unwrap().to_owned()
+}
+
+/// One request to Graph.
+pub async fn graph(
+    sandbox: &Sandbox,
+    token: &str,
+    request: &str,
+    body: &str,
+) -> (u16, serde_json::Value) {
+    let headers = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+    ask(sandbox, &request.replacen(' ', " /v1.0/", 1), &headers, body).await
+}
+
+// --- the control endpoint
+
+/// What the control endpoint answers: status and JSON (null if there is no body).
+pub async fn control(sandbox: &Sandbox, request: &str, body: &str) -> (u16, serde_json::Value) {
+    let length = body.len();
+    let text =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+    let mut stream = TcpStream::connect(sandbox.control_address().unwrap()).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+}
+
 // --- the endpoint for managed identities
 
 /// The answer to a GET with these header lines; empty if the connection was closed without one.

@@ -2,12 +2,12 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lettre::Address;
 
 use crate::{
     cli::{exit::Failure, output::line, storyline::Storyline},
-    sandbox::{Config, Fault, Sandbox, SendAs, fault_kinds},
+    sandbox::{Config, ExchangeAdmin, Fault, Sandbox, SendAs, fault_kinds},
 };
 
 #[derive(Debug, Args)]
@@ -38,6 +38,17 @@ pub(super) struct TenantOptions {
     /// Connections that may submit for one mailbox at a time [default: 3]
     #[arg(long, value_name = "NUMBER|unlimited", help_heading = TENANT)]
     max_connections: Option<Connections>,
+    /// Who tells Exchange of an application that setup registers: script for somebody who posts
+    /// the script to the control endpoint, auto for nobody has to
+    #[arg(long, value_name = "script|auto", value_enum, default_value = "script",
+          help_heading = TENANT)]
+    exchange: Exchange,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Exchange {
+    Script,
+    Auto,
 }
 
 const FAULTS: &str = "Faults";
@@ -97,6 +108,10 @@ impl TenantOptions {
         config.faults.clone_from(&self.fault);
         config.fault_seed = self.fault_seed;
         config.control_address = self.control;
+        config.exchange = match self.exchange {
+            Exchange::Script => ExchangeAdmin::Script,
+            Exchange::Auto => ExchangeAdmin::Auto,
+        };
         if !self.mailbox.is_empty() {
             config.mailboxes = self.mailbox.iter().map(ToString::to_string).collect();
         }
@@ -140,7 +155,10 @@ pub(super) fn tell_faults(sandbox: &Sandbox, story: &Storyline) -> io::Result<()
         story.tell("sandbox", &format!("faults: {} (seed {seed})", faults.join(" ")))?;
     }
     if let Some(address) = sandbox.control_address() {
-        story.tell("sandbox", &format!("control: http://{address}/faults and /arrivals"))?;
+        story.tell(
+            "sandbox",
+            &format!("control: http://{address}/faults, /arrivals, /directory, /exchange"),
+        )?;
     }
     Ok(())
 }

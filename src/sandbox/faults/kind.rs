@@ -87,6 +87,12 @@ pub(in crate::sandbox) enum Stage {
     /// Once an assertion has been found to be right.
     Assertion,
     TokenIssue,
+    /// Somebody asks whether the admin has signed in.
+    DeviceCode,
+    /// Any request to Graph.
+    Graph,
+    /// A request to Graph about something that was made before.
+    GraphObject,
     /// A connection to the endpoint for managed identities.
     IdentityConnection,
     /// A request there that would be granted.
@@ -116,6 +122,8 @@ impl Stage {
             Self::TokenRequest | Self::Credential | Self::Assertion | Self::TokenIssue => {
                 "token request"
             }
+            Self::DeviceCode => "device code",
+            Self::Graph | Self::GraphObject => "Graph",
             Self::IdentityConnection | Self::Identity => "managed identity",
             Self::Greeting => "greeting",
             Self::Ehlo => "EHLO",
@@ -156,6 +164,9 @@ pub(in crate::sandbox) enum Action {
     WrongSecret,
     WrongAssertion,
     RefuseIdentity,
+    RefuseDeviceCode,
+    RefuseGraph,
+    Lag,
     ShortToken,
     HideStartTls,
     /// The token that was shown is void from now on.

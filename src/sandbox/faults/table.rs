@@ -78,6 +78,30 @@ pub(super) const FAULTS: &[FaultKind] = &[
                   updated, not there yet, in trouble, or 400 `Identity not found`",
     },
     FaultKind {
+        name: "device-code",
+        stage: Stage::DeviceCode,
+        form: Form::Choice(&["declined", "expired", "slow-down", "pending", "blocked"]),
+        action: Action::RefuseDeviceCode,
+        meaning: "the admin does not sign in: says no, lets the code expire, is asked too often, \
+                  takes long, or is stopped by conditional access (AADSTS53003)",
+    },
+    FaultKind {
+        name: "graph-refuses",
+        stage: Stage::Graph,
+        form: Form::Choice(&["403", "429", "503"]),
+        action: Action::RefuseGraph,
+        meaning: "Graph refuses a request: the admin has no role for it, too many requests, in \
+                  trouble",
+    },
+    FaultKind {
+        name: "graph-lag",
+        stage: Stage::GraphObject,
+        form: Form::Nothing,
+        action: Action::Lag,
+        meaning: "what was made a moment ago has not reached the server that is asked: 404, or \
+                  400 where a client id is named",
+    },
+    FaultKind {
         name: "token-short",
         stage: Stage::TokenIssue,
         form: Form::Time(60),

@@ -77,9 +77,9 @@ impl Session {
                     .into())
             }
             Mechanism::Xoauth2 => {
-                let login = self.log_in(response).map_err(|reason| {
+                let login = self.log_in(response).map_err(|(reply, reason)| {
                     tracing::info!(peer = %self.peer, %reason, "sandbox refused a login");
-                    UNAUTHENTICATED
+                    reply
                 })?;
                 if let Some(strike) = self.tenant.strike(Stage::Auth, &[]) {
                     return self.refuse_login(&strike, response);
@@ -110,12 +110,17 @@ impl Session {
     }
 
     /// The reason for a refusal is for our log; the client learns as little as from Exchange.
-    fn log_in(&self, response: &[u8]) -> Result<Login, String> {
-        let decoded = STANDARD.decode(response).map_err(|_| "the response is not base64")?;
-        let (user, token) = split_xoauth2(&decoded).ok_or("the response is not an XOAUTH2 one")?;
+    fn log_in(&self, response: &[u8]) -> Result<Login, (&'static str, String)> {
+        let no = |reason: &str| (UNAUTHENTICATED, reason.to_owned());
+        let decoded = STANDARD.decode(response).map_err(|_| no("the response is not base64"))?;
+        let (user, token) =
+            split_xoauth2(&decoded).ok_or_else(|| no("the response is not an XOAUTH2 one"))?;
         self.tenant.log_in(user, token).map_err(|fault| match fault {
-            LoginFault::Mailbox => format!("no mailbox {user:?} in this tenant"),
-            LoginFault::Token(fault) => format!("the access token does not count: {fault:?}"),
+            LoginFault::Mailbox => {
+                no(&format!("no mailbox {user:?} in this tenant, or no right to it"))
+            }
+            LoginFault::Token(fault) => no(&format!("the access token does not count: {fault:?}")),
+            LoginFault::SmtpAuth => (SMTP_AUTH_OFF, format!("SMTP AUTH is off for {user:?}")),
         })
     }
 }
@@ -128,4 +133,7 @@ fn split_xoauth2(response: &[u8]) -> Option<(&str, &str)> {
     (!user.is_empty() && !token.contains('\u{1}')).then_some((user, token))
 }
 
+/// What Exchange says when neither tenant nor mailbox has it on.
+const SMTP_AUTH_OFF: &str = "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is \
+                             disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled";
 const UNAUTHENTICATED: &str = "535 5.7.3 Authentication unsuccessful";
