@@ -13,6 +13,7 @@ mod queue;
 mod run;
 mod sandbox;
 mod send;
+mod setup;
 mod status;
 mod storyline;
 mod text;
@@ -37,6 +38,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 See it work without a tenant:  o365-relay sandbox
+Set up the real thing:         o365-relay setup
 Begin with a configuration:    o365-relay config example > config.toml
 Exit codes: 0 success, 64 usage, 66 no such message or queue, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
 
@@ -63,6 +65,8 @@ enum Command {
     Run,
     /// Try everything against a fake tenant in this process: no account, no network
     Sandbox(sandbox::Options),
+    /// Register the application, make its credential, write the configuration; or take it all back
+    Setup(setup::Options),
     /// Send a test message through the running relay
     Send(send::Options),
     /// Show how the running relay is
@@ -102,6 +106,7 @@ fn carry_out(cli: &Cli) -> Result<(), Failure> {
     match cli.command.as_ref().unwrap_or(&Command::Run) {
         Command::Run => runtime()?.block_on(run::run(&settings.sources())),
         Command::Sandbox(options) => runtime()?.block_on(sandbox::run(options, settings)),
+        Command::Setup(options) => runtime()?.block_on(setup::run(options, settings)),
         Command::Send(options) => runtime()?.block_on(send::run(options, &settings.sources())),
         Command::Status(options) => runtime()?.block_on(status::run(options, &settings.sources())),
         Command::Queue(options) => runtime()?.block_on(queue::run(options, &settings.sources())),

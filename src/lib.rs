@@ -6,7 +6,7 @@
 //! | Layer | Modules | What it is |
 //! |---|---|---|
 //! | L5 | `cli` (and `main.rs`) | one file per command |
-//! | L4 | [`daemon`], [`config`], [`http`], [`sandbox`] | composition, set-up, watching, the fake tenant |
+//! | L4 | [`daemon`], [`config`], [`http`], [`sandbox`], [`setup`] | composition, watching, the fake tenant, the way in |
 //! | L3 | [`listener`], [`queue`], [`delivery`] | the SMTP server, the schedule, the SMTP client |
 //! | L2 | [`store`], [`token`] | what is durable, what opens the door |
 //! | L1 | [`telemetry`], [`clock`], [`drain`], [`tls`] | what every part above needs |
@@ -24,6 +24,7 @@ pub mod mail;
 pub mod office365;
 pub mod queue;
 pub mod sandbox;
+pub mod setup;
 pub mod smtp;
 pub mod store;
 pub mod telemetry;

@@ -38,6 +38,11 @@ impl Failure {
         Self { code: TRY_LATER, message: message.into() }
     }
 
+    /// Somebody with more rights has to do it.
+    pub fn permission(message: impl Into<String>) -> Self {
+        Self { code: PERMISSION, message: message.into() }
+    }
+
     pub fn configuration(message: impl Into<String>) -> Self {
         Self { code: CONFIGURATION, message: message.into() }
     }

@@ -1,0 +1,230 @@
+//! What has been done so far, in a small file beside the configuration: a run that was cut short
+//! goes on from there, and `--undo` knows what to take back. No secret is in it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CredentialKind, Plan, SetupError,
+    files::{self, NewFile},
+};
+use crate::office365::{
+    clouds::Cloud,
+    exchange::{Access, Group, Path as ExchangePath},
+};
+
+/// What has been done so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    version: u32,
+    /// The tenant, as it was given.
+    pub tenant: String,
+    cloud: String,
+    /// The name of the application.
+    pub name: String,
+    /// The mailbox to log in as.
+    pub mailbox: String,
+    /// Further senders.
+    pub send_as: Vec<String>,
+    /// `applications` or `classic`.
+    path: String,
+    /// A group that was there; `None` for one that the script makes.
+    pub group: Option<String>,
+    /// `certificate` or `secret`.
+    credential: String,
+    /// An application was about to be made, so one of its name is ours.
+    pub(super) registering: bool,
+    pub(super) application: Option<Thing>,
+    pub(super) service_principal: Option<Thing>,
+    /// The assignment of `SMTP.SendAsApp`, on the classic path.
+    pub(super) role_assignment: Option<String>,
+    /// The certificate is uploaded, or the secret is made; then this is the id of its entry.
+    pub(super) uploaded: Option<String>,
+    /// Files that were written, with a digest unless they are secret.
+    pub(super) files: BTreeMap<PathBuf, Option<String>>,
+}
+
+/// Something in the directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Thing {
+    /// Its object id.
+    pub id: String,
+    /// Application (client) id.
+    pub client_id: String,
+    /// Whether setup has made it, and so may delete it.
+    pub made_here: bool,
+}
+
+/// What has become of a file that setup would write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is none.
+    Absent,
+    /// It is as it was written, or may not be looked into.
+    Ours,
+    /// Setup wrote it, and somebody has changed it since.
+    Changed,
+    /// Somebody else wrote it.
+    Foreign,
+}
+
+impl Record {
+    /// The record that goes with this configuration file, if there is one.
+    ///
+    /// # Errors
+    /// [`SetupError`] if it cannot be read or is none.
+    pub fn load(config: &Path) -> Result<Option<Self>, SetupError> {
+        let path = Self::path_for(config);
+        let Some(text) = files::read(&path)? else { return Ok(None) };
+        let fault = |reason: String| SetupError::Record { path: path.clone(), reason };
+        let record: Self = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+        match record.version {
+            VERSION => Ok(Some(record)),
+            other => Err(fault(format!("its version {other} is not known to this program"))),
+        }
+    }
+
+    /// Where the record of this configuration file lies.
+    #[must_use]
+    pub fn path_for(config: &Path) -> PathBuf {
+        config.with_extension("setup.json")
+    }
+
+    /// The cloud.
+    #[must_use]
+    pub fn cloud(&self) -> Cloud {
+        let found = Cloud::ALL.iter().find(|(name, _)| *name == self.cloud);
+        found.map_or(Cloud::Global, |(_, cloud)| *cloud)
+    }
+
+    /// How the application gets at the mailbox.
+    #[must_use]
+    pub fn path(&self) -> ExchangePath {
+        match (self.path.as_str(), &self.group) {
+            (CLASSIC, _) => ExchangePath::Classic,
+            (_, None) => ExchangePath::Applications(Group::Own),
+            (_, Some(name)) => ExchangePath::Applications(Group::Existing(name.clone())),
+        }
+    }
+
+    /// The kind of credential.
+    #[must_use]
+    pub fn credential(&self) -> CredentialKind {
+        match self.credential.as_str() {
+            SECRET => CredentialKind::Secret,
+            _ => CredentialKind::Certificate,
+        }
+    }
+
+    /// The record to go on with: that of an earlier run if what is asked for goes with it.
+    pub(super) fn begin(plan: &Plan) -> Result<Self, SetupError> {
+        let new = Self::of(plan);
+        let Some(old) = Self::load(&plan.config)? else { return Ok(new) };
+        let group = |record: &Self| record.group.clone().unwrap_or_else(|| "one of its own".into());
+        for (what, was, now) in [
+            ("--tenant", &old.tenant, &new.tenant),
+            ("--cloud", &old.cloud, &new.cloud),
+            ("--name", &old.name, &new.name),
+            ("--path", &old.path, &new.path),
+            ("--credential", &old.credential, &new.credential),
+            ("--group", &group(&old), &group(&new)),
+        ] {
+            if !was.eq_ignore_ascii_case(now) {
+                let path = Self::path_for(&plan.config);
+                let (was, now) = (was.clone(), now.clone());
+                return Err(SetupError::Changed { path, what, was, now });
+            }
+        }
+        Ok(Self { mailbox: new.mailbox, send_as: new.send_as, ..old })
+    }
+
+    fn of(plan: &Plan) -> Self {
+        let (path, group) = match &plan.path {
+            ExchangePath::Classic => (CLASSIC, None),
+            ExchangePath::Applications(Group::Own) => (APPLICATIONS, None),
+            ExchangePath::Applications(Group::Existing(name)) => (APPLICATIONS, Some(name.clone())),
+        };
+        let credential = match plan.credential {
+            CredentialKind::Certificate => CERTIFICATE,
+            CredentialKind::Secret => SECRET,
+        };
+        Self {
+            version: VERSION,
+            tenant: plan.tenant.clone(),
+            cloud: plan.cloud.name().to_owned(),
+            name: plan.name.clone(),
+            mailbox: plan.mailbox.clone(),
+            send_as: plan.send_as.clone(),
+            path: path.to_owned(),
+            group,
+            credential: credential.to_owned(),
+            registering: false,
+            application: None,
+            service_principal: None,
+            role_assignment: None,
+            uploaded: None,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Whether everything that takes an admin's sign-in has been done.
+    pub(super) fn is_registered(&self) -> bool {
+        self.application.is_some()
+            && self.service_principal.is_some()
+            && self.uploaded.is_some()
+            && (self.path == APPLICATIONS || self.role_assignment.is_some())
+    }
+
+    /// What Exchange has to be told, once the ids are known.
+    pub(super) fn access(&self) -> Option<Access> {
+        let principal = self.service_principal.as_ref()?;
+        Some(Access {
+            cloud: self.cloud(),
+            tenant: self.tenant.clone(),
+            display_name: self.name.clone(),
+            client_id: principal.client_id.clone(),
+            object_id: principal.id.clone(),
+            mailbox: self.mailbox.clone(),
+            send_as: self.send_as.clone(),
+            path: self.path(),
+        })
+    }
+
+    /// Writes it, if it differs from what is on the disk.
+    pub(super) fn save(&self, config: &Path) -> Result<(), SetupError> {
+        let path = Self::path_for(config);
+        let text = serde_json::to_string_pretty(self).map_err(|error| SetupError::Record {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let text = format!("{text}\n");
+        if files::read(&path)?.as_deref() == Some(text.as_str()) {
+            return Ok(());
+        }
+        let file = NewFile { path: &path, text: &text, mode: files::PRIVATE, owner: None };
+        file.write(true)
+    }
+
+    /// What has become of the file at `path`.
+    pub(super) fn look_at(&self, path: &Path) -> Result<Found, SetupError> {
+        let Some(text) = files::read(path)? else { return Ok(Found::Absent) };
+        Ok(match self.files.get(path) {
+            None => Found::Foreign,
+            Some(None) => Found::Ours,
+            Some(Some(digest)) if *digest == files::digest(&text) => Found::Ours,
+            Some(Some(_)) => Found::Changed,
+        })
+    }
+}
+
+const VERSION: u32 = 1;
+const APPLICATIONS: &str = "applications";
+const CLASSIC: &str = "classic";
+const CERTIFICATE: &str = "certificate";
+const SECRET: &str = "secret";

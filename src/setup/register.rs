@@ -1,0 +1,298 @@
+//! The steps that take an admin's sign-in. Each looks first, does what is missing, and puts it on
+//! record before the next one begins.
+
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    CredentialKind, Plan, SetupError, Tell,
+    files::{self, NewFile},
+    graph::Graph,
+    key_pair,
+    record::{Record, Thing},
+};
+use crate::{clock::UnixMillis, office365::exchange::Path};
+
+/// Office 365 Exchange Online as a resource, in every tenant.
+const EXCHANGE: &str = "00000002-0000-0ff1-ce00-000000000000";
+
+/// Everything that the steps work on.
+pub(super) struct Registrar<'r> {
+    pub plan: &'r Plan,
+    pub graph: Graph<'r>,
+    pub record: &'r mut Record,
+    pub tell: Tell<'r>,
+    pub now: UnixMillis,
+    /// Whether anything was made.
+    pub changed: bool,
+}
+
+impl Registrar<'_> {
+    /// All steps.
+    pub async fn run(&mut self) -> Result<(), SetupError> {
+        let classic = self.plan.path == Path::Classic;
+        let exchange = if classic { Some(self.exchange().await?) } else { None };
+        let application = self.application(exchange.as_ref()).await?;
+        match self.plan.credential {
+            CredentialKind::Certificate => self.certificate(&application).await?,
+            CredentialKind::Secret => self.secret(&application).await?,
+        }
+        let principal = self.service_principal(&application).await?;
+        if let Some(exchange) = &exchange {
+            self.consent(&principal, exchange).await?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) -> Result<(), SetupError> {
+        self.changed = true;
+        (self.tell)(text);
+        self.record.save(&self.plan.config)
+    }
+
+    /// Exchange's service principal and the id of its role.
+    async fn exchange(&self) -> Result<Role, SetupError> {
+        let what = "find Office 365 Exchange Online";
+        let found = self.graph.find("servicePrincipals", "appId", EXCHANGE).await?;
+        let missing = |member| SetupError::Incomplete { what: what.to_owned(), member };
+        let found = found.first().ok_or_else(|| missing("entry (has this tenant Exchange?)"))?;
+        let roles = found["appRoles"].as_array().ok_or_else(|| missing("appRoles"))?;
+        let role = roles.iter().find(|role| role["value"] == "SMTP.SendAsApp");
+        let role = role.and_then(|role| role["id"].as_str());
+        Ok(Role {
+            resource: text(found, "id", what)?,
+            role: role.ok_or_else(|| missing("role SMTP.SendAsApp"))?.to_owned(),
+        })
+    }
+
+    async fn application(&mut self, exchange: Option<&Role>) -> Result<Thing, SetupError> {
+        if let Some(known) = self.record.application.clone() {
+            let path = format!("applications/{}?$select=id,appId", known.id);
+            if self.graph.get_if_there("look at the application", path).await?.is_some() {
+                return Ok(known);
+            }
+            self.record.application = None;
+            self.record.service_principal = None;
+            self.record.role_assignment = None;
+            self.record.uploaded = None;
+            self.note(&format!("application {} is gone from the tenant", known.client_id))?;
+        }
+        let mut body = json!({
+            "displayName": self.plan.name,
+            "signInAudience": "AzureADMyOrg",
+        });
+        if let Some(Role { role, .. }) = exchange {
+            let access = json!([{ "id": role, "type": "Role" }]);
+            body["requiredResourceAccess"] =
+                json!([{ "resourceAppId": EXCHANGE, "resourceAccess": access }]);
+        }
+        let (found, made_here) = self.find_or_create(&body).await?;
+        let what = "register the application";
+        let thing = Thing {
+            id: text(&found, "id", what)?,
+            client_id: text(&found, "appId", what)?,
+            made_here,
+        };
+        self.record.application = Some(thing.clone());
+        self.record.registering = false;
+        let verb = if made_here { "registered" } else { "found and will be used" };
+        self.note(&format!(
+            "application \"{}\" {verb}: client id {}",
+            self.plan.name, thing.client_id
+        ))?;
+        Ok(thing)
+    }
+
+    /// Looks by name before each try, since a try without an answer may have worked.
+    async fn find_or_create(&mut self, body: &Value) -> Result<(Value, bool), SetupError> {
+        let deadline = Instant::now() + self.plan.patience;
+        let mut pause = Duration::from_secs(1);
+        loop {
+            let name = &self.plan.name;
+            let found = self.graph.find("applications", "displayName", name).await?;
+            match found.as_slice() {
+                [] => {}
+                [one] => return Ok((one.clone(), self.record.registering)),
+                several => {
+                    let (name, count) = (name.clone(), several.len());
+                    return Err(SetupError::Several { name, count });
+                }
+            }
+            self.record.registering = true;
+            self.record.save(&self.plan.config)?;
+            match self.graph.create_application(body).await {
+                Ok(made) => return Ok((made, true)),
+                Err(
+                    SetupError::Unreachable { .. } | SetupError::Graph { status: 429 | 500.., .. },
+                ) if Instant::now() + pause < deadline => {}
+                Err(error) => return Err(error),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(8));
+        }
+    }
+
+    async fn certificate(&mut self, application: &Thing) -> Result<(), SetupError> {
+        let file = self.plan.certificate();
+        let pem = files::read(&file)?.unwrap_or_default();
+        let ours = key_pair::for_graph(&pem).ok_or_else(|| SetupError::Key {
+            reason: format!("{} holds no certificate", file.display()),
+        })?;
+        let path = format!("applications/{}?$select=id,keyCredentials", application.id);
+        let what = "look at the certificates";
+        let shown = self.graph.get(what, path).await?;
+        let mut list = match &shown["keyCredentials"] {
+            Value::Array(list) => list.clone(),
+            _ => Vec::new(),
+        };
+        let digest = files::digest(&ours);
+        let there = list.iter().any(|one| one["key"] == ours.as_str());
+        // Not every answer shows what was uploaded.
+        let hidden = !list.is_empty() && list.iter().all(|one| one["key"].is_null());
+        if there || (hidden && self.record.uploaded.as_deref() == Some(&digest)) {
+            if self.record.uploaded.is_none() {
+                self.record.uploaded = Some(digest);
+                self.record.save(&self.plan.config)?;
+            }
+            return Ok(());
+        }
+        // The list is replaced as a whole, so whoever else has one there keeps it.
+        list.push(json!({
+            "type": "AsymmetricX509Cert",
+            "usage": "Verify",
+            "key": ours,
+            "displayName": self.plan.name,
+        }));
+        let body = json!({ "keyCredentials": list });
+        let path = format!("applications/{}", application.id);
+        self.graph.send_about("upload the certificate", Method::PATCH, path, &body).await?;
+        self.record.uploaded = Some(digest);
+        self.note(&format!("certificate {} uploaded; the key stays here", file.display()))
+    }
+
+    async fn secret(&mut self, application: &Thing) -> Result<(), SetupError> {
+        let file = self.plan.secret();
+        let path = format!("applications/{}?$select=id,passwordCredentials", application.id);
+        let shown = self.graph.get("look at the secrets", path).await?;
+        let list = shown["passwordCredentials"].as_array().cloned().unwrap_or_default();
+        let there = |id: &str| list.iter().any(|one| one["keyId"] == *id);
+        if self.record.uploaded.as_deref().is_some_and(there) && files::read(&file)?.is_some() {
+            return Ok(());
+        }
+        // A run that was cut short may have made one that nobody knows.
+        let begun = self.record.files.insert(file.clone(), None).is_some();
+        self.record.save(&self.plan.config)?;
+        if begun && application.made_here {
+            for lost in list.iter().filter(|one| one["displayName"] == self.plan.name.as_str()) {
+                let path = format!("applications/{}/removePassword", application.id);
+                let (what, body) = ("remove a lost secret", json!({ "keyId": lost["keyId"] }));
+                self.graph.send_about(what, Method::POST, path, &body).await?;
+            }
+        }
+        let end = self.now.0.saturating_add(i64::from(self.plan.days).saturating_mul(86_400_000));
+        let end = UnixMillis(end).timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let asked = json!({ "displayName": self.plan.name, "endDateTime": end });
+        let body = json!({ "passwordCredential": asked });
+        let path = format!("applications/{}/addPassword", application.id);
+        let what = "make a client secret";
+        let made = self.graph.send_about(what, Method::POST, path, &body).await?;
+        let (secret, id) = (text(&made, "secretText", what)?, text(&made, "keyId", what)?);
+        let file = NewFile {
+            path: &file,
+            text: &format!("{secret}\n"),
+            mode: files::PRIVATE,
+            owner: self.plan.owner,
+        };
+        file.write(self.plan.overwrite || begun)?;
+        self.record.uploaded = Some(id);
+        let shown = file.path.display().to_string();
+        self.note(&format!("client secret made, good until {}; it is in {shown}", &end[..10]))
+    }
+
+    async fn service_principal(&mut self, application: &Thing) -> Result<Thing, SetupError> {
+        let client_id = &application.client_id;
+        let mut found = self.graph.find("servicePrincipals", "appId", client_id).await?;
+        // Nobody else makes one for an application that we have made.
+        let mut made_here = application.made_here
+            || self.record.service_principal.as_ref().is_some_and(|one| one.made_here);
+        if found.is_empty() {
+            match self.graph.create_service_principal(client_id).await {
+                Ok(made) => {
+                    found.push(made);
+                    made_here = true;
+                }
+                // It is there, and the list does not have it yet.
+                Err(SetupError::Graph { status: 409, .. }) => {
+                    found = self.until_listed(client_id).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let what = "create the service principal";
+        let missing = || SetupError::Incomplete { what: what.to_owned(), member: "entry" };
+        let id = text(found.first().ok_or_else(missing)?, "id", what)?;
+        let thing = Thing { id, client_id: client_id.clone(), made_here };
+        if self.record.service_principal.as_ref() != Some(&thing) {
+            self.record.service_principal = Some(thing.clone());
+            self.note(&format!(
+                "service principal (enterprise application): object id {}",
+                thing.id
+            ))?;
+        }
+        Ok(thing)
+    }
+
+    async fn until_listed(&self, client_id: &str) -> Result<Vec<Value>, SetupError> {
+        let deadline = Instant::now() + self.plan.patience;
+        loop {
+            let found = self.graph.find("servicePrincipals", "appId", client_id).await?;
+            if !found.is_empty() || Instant::now() > deadline {
+                return Ok(found);
+            }
+            sleep(Duration::from_secs(2)).await;
+        }
+    }
+
+    async fn consent(&mut self, principal: &Thing, exchange: &Role) -> Result<(), SetupError> {
+        let path = format!("servicePrincipals/{}/appRoleAssignments", principal.id);
+        let what = "look at the consent";
+        let shown = self.graph.get(what, path.clone()).await?;
+        let assigned = shown["value"].as_array().into_iter().flatten().find(|one| {
+            one["appRoleId"] == exchange.role.as_str()
+                && one["resourceId"] == exchange.resource.as_str()
+        });
+        let (id, new) = match assigned {
+            Some(assigned) => (text(assigned, "id", what)?, false),
+            None => {
+                let body = json!({
+                    "principalId": principal.id,
+                    "resourceId": exchange.resource,
+                    "appRoleId": exchange.role,
+                });
+                let what = "give admin consent to SMTP.SendAsApp";
+                let made = self.graph.send_about(what, Method::POST, path, &body).await?;
+                (text(&made, "id", what)?, true)
+            }
+        };
+        if new || self.record.role_assignment.is_none() {
+            self.record.role_assignment = Some(id);
+            self.note("admin consent to SMTP.SendAsApp is given")?;
+        }
+        Ok(())
+    }
+}
+
+/// A role of a resource.
+struct Role {
+    resource: String,
+    role: String,
+}
+
+fn text(value: &Value, member: &'static str, what: &str) -> Result<String, SetupError> {
+    let found = value[member].as_str().filter(|text| !text.is_empty() && text.len() < 512);
+    let missing = || SetupError::Incomplete { what: what.to_owned(), member };
+    found.map(str::to_owned).ok_or_else(missing)
+}
