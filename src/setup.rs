@@ -16,6 +16,7 @@ mod text;
 mod undo;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -71,18 +72,13 @@ pub struct Plan {
     pub credential: CredentialKind,
     /// How long that is good.
     pub days: u16,
-    /// The public client that the admin signs in to.
-    pub sign_in_client_id: String,
-    /// Where the admin signs in: `https://` and a host.
-    pub login_url: String,
-    /// Where Graph is: `https://` and a host.
-    pub graph_url: String,
+    /// What is not where the cloud has it: the keys `login_url`, `smtp_host`, `smtp_port` and
+    /// `ca_file` of `[office365]`, and besides `graph_url` and `sign_in_client_id`.
+    pub places: BTreeMap<String, String>,
     /// Trusted roots for both.
     pub tls: Arc<rustls::ClientConfig>,
     /// The configuration file to write; everything else goes beside it.
     pub config: PathBuf,
-    /// Keys of `[office365]` that are not as the cloud has them.
-    pub overrides: Vec<(&'static str, String)>,
     /// Whether systemd hands the credential to the service, so that the configuration does not
     /// name it.
     pub systemd: bool,
@@ -101,6 +97,21 @@ pub struct Plan {
 impl Plan {
     fn beside(&self, name: &str) -> PathBuf {
         self.config.with_file_name(name)
+    }
+
+    /// Where the admin signs in: `https://` and a host.
+    fn login_url(&self) -> &str {
+        self.places.get("login_url").map_or(self.cloud.preset().login_url, String::as_str)
+    }
+
+    /// Where Graph is: `https://` and a host.
+    fn graph_url(&self) -> &str {
+        self.places.get("graph_url").map_or(self.cloud.preset().graph_url, String::as_str)
+    }
+
+    /// The public client that the admin signs in to.
+    fn sign_in_client_id(&self) -> &str {
+        self.places.get("sign_in_client_id").map_or(SIGN_IN_CLIENT_ID, String::as_str)
     }
 
     fn certificate(&self) -> PathBuf {
@@ -169,7 +180,7 @@ pub async fn run(plan: &Plan, clock: Clock, tell: Tell<'_>) -> Result<Done, Setu
             permissions.push("AppRoleAssignment.ReadWrite.All");
         }
         let token = sign_in::sign_in(plan, &http, &permissions, tell).await?;
-        let graph = Graph { http: &http, url: &plan.graph_url, token, patience: plan.patience };
+        let graph = Graph { http: &http, url: plan.graph_url(), token, patience: plan.patience };
         let now = clock.now();
         let mut registrar =
             Registrar { plan, graph, record: &mut record, tell, now, changed: false };
@@ -293,7 +304,7 @@ pub async fn undo(plan: &Plan, tell: Tell<'_>) -> Result<Option<String>, SetupEr
     if record.application.is_some() || record.registering {
         let http = Http::new(&plan.tls);
         let token = sign_in::sign_in(plan, &http, &["Application.ReadWrite.All"], tell).await?;
-        let graph = Graph { http: &http, url: &plan.graph_url, token, patience: plan.patience };
+        let graph = Graph { http: &http, url: plan.graph_url(), token, patience: plan.patience };
         undo::directory(graph, &mut record, &config, &plan.certificate(), tell).await?;
     }
     undo::files(&mut record, &config, tell)?;

@@ -1,5 +1,4 @@
 //! Each fault of the sandbox over real sockets, and the ways to set them.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/sandbox_client.rs"]
 mod sandbox_client;

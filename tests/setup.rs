@@ -203,8 +203,11 @@ async fn one_command_from_nothing_to_the_first_message_and_back_to_nothing() {
     let again = place.setup(&[]).await;
     again.succeeds(&["nothing was changed", "mail can go"]);
     assert!(!again.out.contains("Sign in"), "{}", again.out);
-    let with_options = place.plain(&[]).await;
-    with_options.succeeds(&["nothing was changed"]);
+    let mut bare = o365_relay(["setup", "--config"]);
+    bare.arg(place.path("config.toml"));
+    let told = tokio::task::spawn_blocking(move || tell(&mut bare)).await.unwrap();
+    told.succeeds(&["nothing was changed", "mail can go"]);
+    place.plain(&[]).await.succeeds(&["nothing was changed"]);
     assert_eq!(place.seen(), [""; 0]);
     // Even with a look at the tenant.
     place.setup(&["--verify"]).await.succeeds(&["nothing was changed"]);
@@ -321,6 +324,56 @@ async fn a_lost_secret_is_taken_away_again() {
         let directory = place.sandbox.directory();
         assert!(directory[0].ends_with("(0 certificates, 1 secrets)"), "{request}: {directory:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wait_keeps_looking_until_the_script_was_run() {
+    let place = Place::new().await;
+    let waiting = place.plain(&["--wait", "14s", "--send-to", "somebody@example.com"]);
+    let admin = async {
+        until("the script", || place.path("config.exchange.ps1").exists()).await;
+        place.run_script();
+    };
+    let (told, ()) = tokio::join!(waiting, admin);
+    told.succeeds(&["mail can go", "The first message is on its way"]);
+}
+
+async fn until(what: &str, is_true: impl Fn() -> bool) {
+    let deadline = Instant::now() + operator::PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_systemd_the_configuration_leaves_the_credential_to_the_unit() {
+    let place = Place::auto().await;
+    let told = place.plain(&["--systemd"]).await;
+    let line = format!("LoadCredential=private_key:{}", place.path("private_key.pem").display());
+    told.succeeds(&["systemctl edit o365-relay", &line, "mail can go"]);
+    let configuration = place.read("config.toml");
+    assert!(!configuration.contains("_file = \"/") || configuration.contains("ca_file"));
+    for key in ["certificate_file", "private_key_file"] {
+        assert!(!configuration.contains(key), "{configuration}");
+    }
+    assert_eq!(mode(&place.path("private_key.pem")), 0o600);
+    place.setup(&[]).await.succeeds(&["nothing was changed", "mail can go"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_is_there_can_be_used_and_stays_at_the_end() {
+    let place = Place::auto().await;
+    fs::create_dir(place.root.path().join("etc")).unwrap();
+    let pair = o365_relay::sandbox::ClientCertificate::new(30).unwrap();
+    fs::write(place.path("certificate.pem"), pair.certificate_pem()).unwrap();
+    let told = place.plain(&["--existing-key"]).await;
+    told.fails(78, &["private_key.pem could not be read", "make a new pair"]);
+    fs::write(place.path("private_key.pem"), pair.private_key_pem()).unwrap();
+    let user = rustix::process::geteuid().as_raw().to_string();
+    place.plain(&["--existing-key", "--owner", &user]).await.succeeds(&["mail can go"]);
+    place.setup(&["--undo"]).await.succeeds(&["Done"]);
+    assert_eq!(place.names(), ["certificate.pem", "private_key.pem"]);
 }
 
 // --- what goes wrong, and what a person is told

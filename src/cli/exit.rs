@@ -159,6 +159,7 @@ fn greeting(file: &Path) -> String {
         "there is no configuration yet: no file {file}, and tenant, application, secret and \
          mailbox are set nowhere else\n\
          - to see it work without a tenant:  o365-relay sandbox\n\
+         - to set up the real thing:         o365-relay setup\n\
          - to write a configuration:         o365-relay config example > {file}\n\
          - to use another file:              o365-relay --config FILE\n\
          - without a file:                   set O365_RELAY__OFFICE365__TENANT_ID, __CLIENT_ID, \

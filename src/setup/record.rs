@@ -37,6 +37,10 @@ pub struct Record {
     pub group: Option<String>,
     /// `certificate` or `secret`.
     credential: String,
+    /// Where things are, as far as it was said.
+    pub places: BTreeMap<String, String>,
+    /// Whether systemd hands over the credential.
+    pub systemd: bool,
     /// An application was about to be made, so one of its name is ours.
     pub(super) registering: bool,
     pub(super) application: Option<Thing>,
@@ -141,7 +145,8 @@ impl Record {
                 return Err(SetupError::Changed { path, what, was, now });
             }
         }
-        Ok(Self { mailbox: new.mailbox, send_as: new.send_as, ..old })
+        let Self { mailbox, send_as, places, systemd, .. } = new;
+        Ok(Self { mailbox, send_as, places, systemd, ..old })
     }
 
     fn of(plan: &Plan) -> Self {
@@ -164,6 +169,8 @@ impl Record {
             path: path.to_owned(),
             group,
             credential: credential.to_owned(),
+            places: plan.places.clone(),
+            systemd: plan.systemd,
             registering: false,
             application: None,
             service_principal: None,

@@ -19,12 +19,12 @@ pub(super) async fn sign_in(
     permissions: &[&str],
     tell: Tell<'_>,
 ) -> Result<SecretString, SetupError> {
-    let base = format!("{}/{}/oauth2/v2.0", plan.login_url, plan.tenant);
+    let base = format!("{}/{}/oauth2/v2.0", plan.login_url(), plan.tenant);
     // The scope names the resource of the cloud, wherever Graph is asked.
     let resource = plan.cloud.preset().graph_url;
     let scope: Vec<String> = permissions.iter().map(|one| format!("{resource}/{one}")).collect();
     let scope = scope.join(" ");
-    let client_id = plan.sign_in_client_id.as_str();
+    let client_id = plan.sign_in_client_id();
     let form = [("client_id", client_id), ("scope", scope.as_str())];
     let url = format!("{base}/devicecode");
     let answer = http.ask(Method::POST, &url, None, Body::Form(&form)).await?;

@@ -27,10 +27,11 @@ pub(super) fn configuration(plan: &Plan, client_id: &str) -> String {
     if plan.cloud.name() != "global" {
         key("cloud", quoted(plan.cloud.name()));
     }
-    for (name, value) in &plan.overrides {
-        match value.parse::<u16>() {
-            Ok(number) => key(name, number.to_string()),
-            Err(_) => key(name, quoted(value)),
+    for (name, value) in &plan.places {
+        match (name.as_str(), value.parse::<u16>()) {
+            ("graph_url" | "sign_in_client_id", _) => {} // setup's alone
+            (name, Ok(number)) => key(name, number.to_string()),
+            (name, Err(_)) => key(name, quoted(value)),
         }
     }
     if plan.systemd {

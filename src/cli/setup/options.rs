@@ -1,6 +1,6 @@
 //! The options of `setup`, and what they come to: an earlier run's record fills what is not said.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use lettre::Address;
@@ -12,7 +12,7 @@ use crate::{
         clouds::Cloud,
         exchange::{Access, Group, Path},
     },
-    setup::{CredentialKind, Plan, Record, SIGN_IN_CLIENT_ID},
+    setup::{CredentialKind, Plan, Record},
     tls,
 };
 
@@ -240,20 +240,11 @@ fn plan(
     config: PathBuf,
     credential: CredentialKind,
 ) -> Result<Plan, Failure> {
-    let places = &options.places;
+    let places = places(&options.places, record)?;
     let cloud = options.cloud.or(record.map(Record::cloud)).unwrap_or(Cloud::Global);
-    let preset = cloud.preset();
-    let ca_file = places.ca_file.as_ref().map(std::fs::canonicalize).transpose();
-    let ca_file =
-        ca_file.map_err(|error| Failure::usage(format!("--ca-file cannot be read: {error}")))?;
+    let ca_file = places.get("ca_file").map(PathBuf::from);
     let tls = tls::client_config(ca_file.as_deref())
         .map_err(|error| Failure::configuration(error.to_string()))?;
-    let mut overrides = Vec::new();
-    let mut add = |key, value: Option<String>| overrides.extend(value.map(|value| (key, value)));
-    add("login_url", places.login_url.clone());
-    add("smtp_host", places.smtp_host.clone());
-    add("smtp_port", places.smtp_port.map(|port| port.to_string()));
-    add("ca_file", ca_file.map(|path| path.display().to_string()));
     let root = rustix::process::geteuid().is_root();
     let standard = config.as_path() == std::path::Path::new(config::DEFAULT_FILE);
     let send_as: Vec<String> = options.send_as.iter().map(ToString::to_string).collect();
@@ -269,19 +260,37 @@ fn plan(
         path: path(options, record)?,
         credential,
         days: options.days,
-        sign_in_client_id: given(places.sign_in_client_id.as_ref(), None, SIGN_IN_CLIENT_ID),
-        login_url: given(places.login_url.as_ref(), None, preset.login_url),
-        graph_url: given(places.graph_url.as_ref(), None, preset.graph_url),
+        places,
         tls,
         config,
-        overrides,
-        systemd: options.systemd || (root && standard && options.owner.is_none()),
+        systemd: options.systemd
+            || record.is_some_and(|one| one.systemd)
+            || (root && standard && options.owner.is_none()),
         owner: options.owner.as_deref().map(owner).transpose()?,
         overwrite: options.overwrite,
         existing_key: options.existing_key,
         verify: options.verify,
         patience: Duration::from_secs(60),
     })
+}
+
+/// What is said now, over what was said before.
+fn places(places: &Places, record: Option<&Record>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut known = record.map(|one| one.places.clone()).unwrap_or_default();
+    let ca_file = places.ca_file.as_ref().map(std::fs::canonicalize).transpose();
+    let ca_file =
+        ca_file.map_err(|error| Failure::usage(format!("--ca-file cannot be read: {error}")))?;
+    for (name, value) in [
+        ("sign_in_client_id", places.sign_in_client_id.clone()),
+        ("login_url", places.login_url.clone()),
+        ("graph_url", places.graph_url.clone()),
+        ("smtp_host", places.smtp_host.clone()),
+        ("smtp_port", places.smtp_port.map(|port| port.to_string())),
+        ("ca_file", ca_file.map(|path| path.display().to_string())),
+    ] {
+        known.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    Ok(known)
 }
 
 fn given(option: Option<&String>, record: Option<&String>, default: &str) -> String {
