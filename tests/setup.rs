@@ -6,7 +6,7 @@ mod operator;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, mem,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -450,17 +450,23 @@ async fn a_configuration_that_was_edited_since_stays_even_at_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_of_that_name_is_used_and_not_deleted() {
-    let first = Place::auto().await;
-    first.plain(&[]).await.succeeds(&["registered"]);
+    let mut place = Place::auto().await;
+    place.plain(&[]).await.succeeds(&["registered"]);
     // Another host of the same tenant.
-    let second = Place { root: TempDir::new().unwrap(), ..first };
-    fs::write(second.root.path().join("ca.pem"), second.sandbox.ca_pem()).unwrap();
-    second.plain(&[]).await.succeeds(&["found and will be used", "mail can go"]);
-    assert!(second.sandbox.directory()[0].ends_with("(2 certificates, 0 secrets)"));
-    second.setup(&["--undo"]).await.succeeds(&["was there before setup and stays"]);
-    let directory = second.sandbox.directory();
-    assert!(directory[0].ends_with("(1 certificates, 0 secrets)"), "{directory:?}");
-    assert_eq!(second.count("service principal"), 1);
+    let mut other = TempDir::new().unwrap();
+    fs::write(other.path().join("ca.pem"), place.sandbox.ca_pem()).unwrap();
+    mem::swap(&mut place.root, &mut other);
+    place.plain(&[]).await.succeeds(&["found and will be used", "mail can go"]);
+    assert!(place.sandbox.directory()[0].ends_with("(2 certificates, 0 secrets)"));
+    // Whoever made it must not take it from under the other host either.
+    mem::swap(&mut place.root, &mut other);
+    place.setup(&["--undo"]).await.succeeds(&["has other credentials and stays"]);
+    mem::swap(&mut place.root, &mut other);
+    place.setup(&["--verify"]).await.succeeds(&["nothing was changed", "mail can go"]);
+    place.setup(&["--undo"]).await.succeeds(&["was there before and stays"]);
+    let directory = place.sandbox.directory();
+    assert!(directory[0].ends_with("(0 certificates, 0 secrets)"), "{directory:?}");
+    assert_eq!(place.count("service principal"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

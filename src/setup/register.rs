@@ -128,7 +128,17 @@ impl Registrar<'_> {
                 Err(
                     SetupError::Unreachable { .. } | SetupError::Graph { status: 429 | 500.., .. },
                 ) if Instant::now() + pause < deadline => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // A clear no has made none: whatever has this name later is not ours.
+                    if matches!(
+                        error,
+                        SetupError::NoRole { .. } | SetupError::Graph { status: ..=499, .. }
+                    ) {
+                        self.record.registering = false;
+                        self.record.save(&self.plan.config)?;
+                    }
+                    return Err(error);
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(8));
