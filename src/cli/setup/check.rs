@@ -15,7 +15,7 @@ use crate::{
 /// [`Failure`] if the configuration has faults.
 pub(super) async fn check(sources: &Sources) -> Result<Option<String>, Failure> {
     let config = config::load(sources)?;
-    let mailbox = config.listener.fallback_from.clone();
+    let mailbox = config.queue.lanes.first().map(|lane| lane.mailbox.clone()).unwrap_or_default();
     let (tenant, client_id) = (config.token.tenant_id.clone(), config.token.client_id.clone());
     let token = match token::fetch(config.token, Clock::system()).await {
         Ok(token) => token,

@@ -43,7 +43,7 @@ async fn send_and_follow(daemon: &Daemon, mailbox: &str, to: &Address) -> Result
     let from: Address = mailbox
         .parse()
         .map_err(|error| Failure::usage(format!("the mailbox cannot be a sender: {error}")))?;
-    let relay = daemon.smtp_addresses().first().copied();
+    let relay = daemon.listening().iter().flat_map(|one| &one.addresses).next();
     let relay = relay.ok_or_else(|| Failure::unavailable("the relay has no address"))?;
     send::send(relay, &from, std::slice::from_ref(to), "The first message of o365-relay").await?;
     let Some(store) = daemon.store() else { return Ok(()) };
