@@ -105,6 +105,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Whose presets were taken; set-up and diagnosis ask that cloud.
     pub cloud: Cloud,
+    /// Roots that are trusted besides the system's; the parts that need them have them already.
+    pub ca_file: Option<PathBuf>,
     /// What is allowed and yet looks wrong; to be logged at start.
     pub warnings: Vec<String>,
 }

@@ -4,16 +4,23 @@
 
 pub mod server;
 
+mod witness;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier, client::danger::ServerCertVerifier,
+    crypto::ring,
+};
 use rustls_pki_types::{
     CertificateDer,
     pem::{self, PemObject},
 };
+
+pub use witness::{Shown, Witness};
 
 /// Why no TLS client could be set up.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +53,29 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`] when `ca_file` holds no certificate, or when there is nothing to trust.
 pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    trusted_roots(ca_file).map(client_config_with_roots)
+}
+
+/// As [`client_config`], with a witness that keeps what the server shows. With `admit_all` the
+/// handshake goes on whatever that is: only for questions that carry no secret, whose answers
+/// nobody has to believe.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn client_config_with_witness(
+    ca_file: Option<&Path>,
+    admit_all: bool,
+) -> Result<(Arc<ClientConfig>, Arc<Witness>), TlsError> {
+    let roots = Arc::new(trusted_roots(ca_file)?);
+    let witness = Witness::new(roots, admit_all)
+        .map_err(|error| TlsError::NoRoots { detail: error.to_string() })?;
+    let witness = Arc::new(witness);
+    let verifier = Arc::clone(&witness) as Arc<dyn ServerCertVerifier>;
+    let config = builder().dangerous().with_custom_certificate_verifier(verifier);
+    Ok((Arc::new(config.with_no_client_auth()), witness))
+}
+
+fn trusted_roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let native = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(native.certs);
@@ -56,7 +86,7 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsErr
         let detail = native.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         return Err(TlsError::NoRoots { detail });
     }
-    Ok(client_config_with_roots(roots))
+    Ok(roots)
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
@@ -79,8 +109,11 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
 /// As [`client_config`], with exactly these roots.
 #[must_use]
 pub fn client_config_with_roots(roots: RootCertStore) -> Arc<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    Arc::new(builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring implements the default protocol versions");
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+        .expect("ring implements the default protocol versions")
 }

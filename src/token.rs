@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod assertion;
 mod certificate;
+mod claims;
 mod endpoint;
 mod error;
 mod events;
@@ -25,7 +26,7 @@ mod text;
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -33,6 +34,7 @@ pub use self::endpoint::fuzzing;
 pub use self::{
     access::{AccessToken, LEAST_TIME_LEFT},
     certificate::{Algorithm, CertificateFiles},
+    claims::{Claims, FederatedClaims},
     error::{FileFault, FileKind, Refusal, SecretFault, Stage, TokenError},
     expiry::Expiry,
     handle::{FailedRefresh, TokenHandle, TokenState},
@@ -134,6 +136,22 @@ impl Credential {
             Self::Certificate(files) => files.examine().map(drop),
             Self::FederatedToken(path) => endpoint::read_federated_token(path).map(drop),
         }
+    }
+
+    /// When it ends, as far as its files tell. Blocks.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        match self {
+            Self::Certificate(files) => files.examine().ok(),
+            _ => None,
+        }
+    }
+
+    /// What the platform's token says of itself, where that is the credential. Blocks.
+    #[must_use]
+    pub fn federated_claims(&self) -> Option<FederatedClaims> {
+        let Self::FederatedToken(path) = self else { return None };
+        FederatedClaims::read(endpoint::read_federated_token(path).ok()?.expose_secret())
     }
 
     /// Its kind in a few words, for people.

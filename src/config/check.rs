@@ -26,7 +26,9 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> 
             faults.add(slot.path(), message, found.given());
         }
     }
-    if !settings.broken_file {
+    if settings.broken_file {
+        faults.set_unreadable();
+    } else {
         missing(settings, faults);
     }
     let mut warnings = Vec::new();
@@ -177,6 +179,7 @@ fn build(
         },
         shutdown_grace: settings.get(&daemon::SHUTDOWN_GRACE)?,
         cloud: settings.get(&office365::CLOUD)?,
+        ca_file: settings.get(&office365::CA_FILE),
         warnings,
     })
 }

@@ -48,6 +48,7 @@ impl fmt::Display for Fault {
 pub struct Faults {
     list: Vec<Fault>,
     unconfigured: Option<PathBuf>,
+    unreadable: bool,
 }
 
 impl Faults {
@@ -65,6 +66,17 @@ impl Faults {
 
     pub(super) fn set_unconfigured(&mut self, looked_for: &Path) {
         self.unconfigured = Some(looked_for.to_path_buf());
+    }
+
+    /// Whether the file could not be read as TOML at all, so that keys are unknown rather than
+    /// wrong.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    pub(super) fn set_unreadable(&mut self) {
+        self.unreadable = true;
     }
 
     pub(super) fn is_empty(&self) -> bool {

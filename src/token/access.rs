@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::claims::Claims;
 use crate::clock::UnixMillis;
 
 /// A token with less time than this left is not handed out: the SMTP dialogue has to get as far
@@ -47,12 +47,14 @@ impl AccessToken {
     /// `New-ServicePrincipal -ObjectId` needs. `None` for a token that is no readable JWT.
     #[must_use]
     pub fn object_id(&self) -> Option<String> {
-        let payload = self.secret().split('.').nth(1)?;
-        let claims = BASE64_URL.decode(payload).ok()?;
-        let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
-        let id = claims.get("oid")?.as_str()?;
-        let plain = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        plain.then(|| id.to_owned())
+        self.claims()?.oid
+    }
+
+    /// What is written in it, for diagnosis only: nothing verifies the signature. `None` for a
+    /// token that is no readable JWT.
+    #[must_use]
+    pub fn claims(&self) -> Option<Claims> {
+        Claims::read(self.secret())
     }
 
     /// Whether enough of its life is left at `now` to log in with it.
@@ -70,6 +72,8 @@ impl fmt::Debug for AccessToken {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL};
+
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use rustls_pki_types::{
 use x509_cert::{Certificate, der::Decode};
 
 use super::{
-    TokenError, UnixMillis,
+    Expiry, TokenError, UnixMillis,
     error::{FileFault, FileKind, SecretFault},
     file,
 };
@@ -49,8 +49,8 @@ impl CertificateFiles {
     ///
     /// # Errors
     /// [`TokenError::File`] with what is wrong.
-    pub fn examine(&self) -> Result<UnixMillis, TokenError> {
-        self.read().map(|pair| pair.not_after)
+    pub fn examine(&self) -> Result<Expiry, TokenError> {
+        Ok(Expiry::of_certificate(self, &self.read()?))
     }
 
     /// Reads both. Blocks.
