@@ -19,6 +19,8 @@ pub mod smarthost;
 pub mod trouble;
 mod wire;
 
+pub use connect::greet;
+
 /// What delivery needs to know about the smarthost; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {

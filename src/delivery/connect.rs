@@ -55,6 +55,23 @@ pub(super) async fn connect(config: &Config, control: Control) -> Result<Wire, T
     Ok(Wire::new(tls, peer, control))
 }
 
+/// Asks an SMTP server who it is, without TLS: the reply to EHLO. For a look at our own listener.
+///
+/// # Errors
+/// [`Trouble`] of a stage up to EHLO.
+pub async fn greet(address: SocketAddr, ehlo_name: &str) -> Result<Reply, Trouble> {
+    let connect = timeout(ADDRESS_PATIENCE, TcpStream::connect(address)).await;
+    let mut stream = connect
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|error| Trouble::broken(Stage::Connect, error.to_string()))?;
+    expect(Stage::Greeting, 220, plain_reply(&mut stream, Stage::Greeting).await?)?;
+    let hello = format!("EHLO {ehlo_name}\r\n");
+    let reply = plain_exchange(&mut stream, Stage::Ehlo, &hello).await?;
+    // Whether goodbye is heard does not matter any more.
+    let _ = stream.write_all(b"QUIT\r\n").await;
+    expect(Stage::Ehlo, 250, reply)
+}
+
 async fn tcp(config: &Config) -> Result<TcpStream, Trouble> {
     let target = format!("{}:{}", config.host, config.port);
     let connect = async {

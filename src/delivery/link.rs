@@ -17,6 +17,7 @@ use crate::{
 const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
 const DATA_PATIENCE: Duration = Duration::from_secs(120);
 const FINAL_PATIENCE: Duration = Duration::from_secs(600);
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Link {
     smtp: AsyncSmtpConnection,
@@ -81,6 +82,16 @@ impl Link {
         // Until the source was used up the final dot cannot be out.
         let stage = if source.exhausted { Stage::EndOfData } else { Stage::MailData };
         self.reply(stage, outcome.err())
+    }
+
+    /// Says goodbye and does not wait long for an answer; a connection that is broken or being
+    /// closed is only dropped.
+    pub async fn quit(mut self) {
+        if !self.is_in_step() {
+            return;
+        }
+        let quit = self.exchange(Stage::Reset, "QUIT\r\n");
+        let _ = tokio::time::timeout(GOODBYE_PATIENCE, quit).await;
     }
 
     /// Upstream's words are what counts, not what lettre made of them.

@@ -92,11 +92,7 @@ impl Smarthost {
     /// # Errors
     /// [`Trouble`] of a stage up to AUTH, which is never a message's fault.
     pub async fn connect(&self, mailbox: &str, token: &AccessToken) -> Result<Connection, Trouble> {
-        let control = Control::default();
-        let wire = connect(&self.config, control.clone()).await?;
-        let (mut link, offers) = Link::open(wire, control, &self.config.ehlo_name).await?;
-        let offers = expect(Stage::Ehlo, 250, offers)?;
-        let offers = Offers::read(&offers);
+        let (mut link, offers) = self.open().await?;
         authenticate(&mut link, &offers, mailbox, token).await?;
         Ok(Connection {
             link,
@@ -106,6 +102,24 @@ impl Smarthost {
             left: self.config.max_messages_per_connection,
             unfinished: false,
         })
+    }
+
+    /// Connects, secures and says goodbye, without a login: tells whether XOAUTH2 is offered.
+    ///
+    /// # Errors
+    /// [`Trouble`] of a stage before AUTH.
+    pub async fn offers_xoauth2(&self) -> Result<bool, Trouble> {
+        let (link, offers) = self.open().await?;
+        link.quit().await;
+        Ok(offers.xoauth2)
+    }
+
+    async fn open(&self) -> Result<(Link, Offers), Trouble> {
+        let control = Control::default();
+        let wire = connect(&self.config, control.clone()).await?;
+        let (link, offers) = Link::open(wire, control, &self.config.ehlo_name).await?;
+        let offers = expect(Stage::Ehlo, 250, offers)?;
+        Ok((link, Offers::read(&offers)))
     }
 }
 
@@ -345,12 +359,8 @@ impl Connection {
 
     /// Says goodbye and does not wait long for an answer; a connection that is broken or being
     /// closed is only dropped.
-    pub async fn quit(mut self) {
-        if !self.link.is_in_step() {
-            return;
-        }
-        let quit = self.link.exchange(Stage::Reset, "QUIT\r\n");
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), quit).await;
+    pub async fn quit(self) {
+        self.link.quit().await;
     }
 }
 
