@@ -71,6 +71,12 @@ impl Sources {
         Self { file, environment, set }
     }
 
+    /// The file that is read, whether it is there or not.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        file::place(self, Path::new(DEFAULT_FILE)).0
+    }
+
     /// A variable that is set and not empty.
     fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())

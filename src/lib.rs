@@ -6,7 +6,7 @@
 //! | Layer | Modules | What it is |
 //! |---|---|---|
 //! | L5 | `cli` (and `main.rs`) | one file per command |
-//! | L4 | [`daemon`], [`config`], [`http`], [`sandbox`], [`setup`] | composition, watching, the fake tenant, the way in |
+//! | L4 | [`daemon`], [`config`], [`http`], [`doctor`], [`sandbox`], [`setup`] | composition, watching, diagnosis, the fake tenant, the way in |
 //! | L3 | [`listener`], [`queue`], [`delivery`] | the SMTP server, the schedule, the SMTP client |
 //! | L2 | [`store`], [`token`] | what is durable, what opens the door |
 //! | L1 | [`telemetry`], [`clock`], [`drain`], [`tls`] | what every part above needs |
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod delivery;
+pub mod doctor;
 pub mod drain;
 pub mod http;
 pub mod listener;

@@ -4,4 +4,5 @@
 pub mod header;
 pub mod notice;
 pub mod queue_id;
+pub mod test_message;
 pub mod trace;

@@ -78,6 +78,7 @@ pub use error::{DatabaseFault, StoreError};
 pub use passing::PassingBody;
 pub use rebuild::{Dropped, Lost, Rebuilt, Recovery, SetAside};
 pub use recover::{import, recover};
+pub use space::free_octets;
 pub use transit::Transit;
 
 use committer::Work;

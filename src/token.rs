@@ -147,6 +147,14 @@ impl Credential {
         }
     }
 
+    /// The certificate's SHA-1 in hexadecimal digits, by which certificates are told apart.
+    /// Blocks.
+    #[must_use]
+    pub fn thumbprint(&self) -> Option<String> {
+        let Self::Certificate(files) = self else { return None };
+        Some(assertion::sha1_in_hex(&files.read().ok()?))
+    }
+
     /// What the platform's token says of itself, where that is the credential. Blocks.
     #[must_use]
     pub fn federated_claims(&self) -> Option<FederatedClaims> {

@@ -24,7 +24,7 @@ const L0: &[&str] = &["smtp", "mail", "office365"];
 const L1: &[&str] = &["telemetry", "clock", "drain", "tls"];
 const L2: &[&str] = &["store", "token"];
 const L3: &[&str] = &["listener", "queue", "delivery"];
-const L4: &[&str] = &["daemon", "config", "http", "sandbox", "setup"];
+const L4: &[&str] = &["daemon", "config", "http", "doctor", "sandbox", "setup"];
 
 const BASE: &str = "clock, drain and tls use L0 and each other, without cycles";
 const OWN_CONFIG: &str = "L3 looks downwards, and only queue -> delivery sideways; \
@@ -95,13 +95,19 @@ const HOUSE: &[Room] = &[
         name: "config",
         layer: 4,
         may_import: &[L0, L1, L2, L3, &["http"]],
-        rule: "config builds the settings of the parts; only daemon and cli import it",
+        rule: "config builds the settings of the parts; only daemon, doctor and cli import it",
     },
     Room {
         name: "daemon",
         layer: 4,
         may_import: &[L0, L1, L2, L3, &["config", "http"]],
         rule: "daemon composes the parts; the sandbox is none of them",
+    },
+    Room {
+        name: "doctor",
+        layer: 4,
+        may_import: &[L0, L1, L2, L3, &["config", "http"]],
+        rule: "doctor looks from outside: it uses the parts, never the daemon or the sandbox",
     },
     Room {
         name: "cli",
@@ -434,6 +440,7 @@ mod the_check_itself {
             ),
             ("src/config.rs", &["http", "listener", "delivery"], &["daemon", "sandbox", "cli"]),
             ("src/daemon.rs", &["config", "http", "listener"], &["sandbox", "cli"]),
+            ("src/doctor.rs", &["config", "http", "delivery"], &["daemon", "sandbox", "cli"]),
             ("src/cli.rs", &["daemon", "config", "sandbox"], &["main"]),
         ] {
             for other in may {

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     config::{self, Sources},
     listener,
+    mail::test_message::{self, Heading},
 };
 
 /// In direct mode the answer comes after `queue.direct_wait` and upstream's own.
@@ -151,12 +152,13 @@ fn not_taken(relay: &listener::Address, error: &Error) -> Failure {
 }
 
 fn message(from: &Address, to: &[Address], subject: &str) -> String {
-    let to = to.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",\r\n ");
-    let subject: String = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let date = Clock::system().now().rfc5322();
-    format!(
-        "From: {from}\r\nTo: {to}\r\nSubject: {subject}\r\nDate: {date}\r\n\
-         MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\
-         This is a test message from o365-relay.\r\nIf you read it, mail goes through.\r\n"
-    )
+    let to: Vec<&str> = to.iter().map(AsRef::as_ref).collect();
+    test_message::text(&Heading {
+        from: from.as_ref(),
+        to: &to,
+        subject,
+        date: &date,
+        message_id: None,
+    })
 }

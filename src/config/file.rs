@@ -29,11 +29,7 @@ pub(super) enum FileState {
 
 /// Reads the file that `sources` name, else `default`.
 pub(super) fn read(sources: &Sources, default: &Path, faults: &mut Faults) -> FileState {
-    let (path, origin) = match (&sources.file, sources.variable("O365_RELAY_CONFIG")) {
-        (Some(path), _) => (path.clone(), Some("--config")),
-        (None, Some(path)) => (PathBuf::from(path), Some("environment variable O365_RELAY_CONFIG")),
-        (None, None) => (default.to_path_buf(), None),
-    };
+    let (path, origin) = place(sources, default);
     match fs::read_to_string(&path) {
         Ok(text) => parse(&path, &text, faults),
         Err(error) if error.kind() == io::ErrorKind::NotFound && origin.is_none() => {
@@ -44,6 +40,15 @@ pub(super) fn read(sources: &Sources, default: &Path, faults: &mut Faults) -> Fi
             faults.add(path.display().to_string(), message, origin);
             FileState::Broken
         }
+    }
+}
+
+/// Which file is read, and what has named it, if something has.
+pub(super) fn place(sources: &Sources, default: &Path) -> (PathBuf, Option<&'static str>) {
+    match (&sources.file, sources.variable("O365_RELAY_CONFIG")) {
+        (Some(path), _) => (path.clone(), Some("--config")),
+        (None, Some(path)) => (PathBuf::from(path), Some("environment variable O365_RELAY_CONFIG")),
+        (None, None) => (default.to_path_buf(), None),
     }
 }
 

@@ -35,6 +35,25 @@ pub(super) enum Octets {
 }
 
 impl PassingBody {
+    /// A message of our own that is small enough for memory.
+    #[must_use]
+    pub fn small(id: QueueId, octets: Vec<u8>) -> Self {
+        let (length, digest) = (octets.len() as u64, Digest::of(&octets));
+        Self { id, octets: Octets::Memory(octets), length, digest }
+    }
+
+    /// Its length in octets.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// The body from its begin. Read one to its end, or drop it, before the next.
     ///
     /// # Errors

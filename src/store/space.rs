@@ -1,7 +1,11 @@
 //! The disk watch: below `queue.min_free_bytes` no mail is taken, so that what is queued can
 //! still be settled.
 
-use std::{path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -54,9 +58,16 @@ impl SpaceWatch {
     }
 
     fn look(&self) -> Result<u64, StoreError> {
-        let facts = rustix::fs::statvfs(&self.directory).map_err(|error| {
-            StoreError::io("measure the free space of", &self.directory)(error.into())
-        })?;
-        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+        free_octets(&self.directory)
     }
+}
+
+/// Octets free to us where `directory` lies.
+///
+/// # Errors
+/// [`StoreError`] if the system does not say.
+pub fn free_octets(directory: &Path) -> Result<u64, StoreError> {
+    let facts = rustix::fs::statvfs(directory)
+        .map_err(|error| StoreError::io("measure the free space of", directory)(error.into()))?;
+    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
 }

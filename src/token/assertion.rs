@@ -76,6 +76,12 @@ fn thumbprint(algorithm: &'static digest::Algorithm, pair: &Pair) -> String {
     BASE64_URL.encode(digest::digest(algorithm, &pair.certificate))
 }
 
+/// The certificate's SHA-1 in upper-case hexadecimal digits.
+pub(super) fn sha1_in_hex(pair: &Pair) -> String {
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &pair.certificate);
+    digest.as_ref().iter().map(|octet| format!("{octet:02X}")).collect()
+}
+
 /// How long before now it is valid already, for clocks that go slow at the other side.
 const BEFORE: Duration = Duration::from_secs(60);
 /// How long it stays valid: ten minutes in all, as Microsoft advises.

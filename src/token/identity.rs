@@ -55,7 +55,9 @@ pub enum IdentityHost {
 }
 
 impl IdentityHost {
-    fn url(&self) -> &str {
+    /// Where it is asked.
+    #[must_use]
+    pub fn url(&self) -> &str {
         match self {
             Self::Imds { url } | Self::AppService { url, .. } | Self::Arc { url, .. } => url,
         }

@@ -1,0 +1,50 @@
+//! A sender (`--from`): whether the relay takes its mail, and which mailbox sends it.
+
+use super::{
+    Case,
+    access::access,
+    report::{Check, Report},
+    token::Token,
+};
+use crate::office365::exchange::Path;
+
+pub(super) fn check(case: &Case<'_>, token: Option<&Token>, report: &mut Report) {
+    let Some(from) = &case.patient.from else { return };
+    let (id, subject) = ("sender", format!("sender {from}"));
+    let allowed = &case.config.listener.sender_allow;
+    if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.matches(from)) {
+        let finding =
+            "the relay itself refuses it at MAIL (550 5.7.1): sender.allow does not have it";
+        let add =
+            format!("Add \"{from}\" to sender.allow, or let the application use another sender.");
+        report.add(Check::red(id, subject, finding).cure(add));
+        return;
+    }
+    let mailbox = case.mailbox_for(from);
+    if from.as_str().eq_ignore_ascii_case(mailbox) {
+        report.add(Check::green(
+            id,
+            subject,
+            "is the mailbox itself, which needs no further right",
+        ));
+        return;
+    }
+    let finding = format!("goes out through the mailbox {mailbox}");
+    if case.patient.send_to.is_some() {
+        let finding = format!("{finding}; the message below shows whether it may");
+        report.add(Check::green(id, subject, finding));
+        return;
+    }
+    let access = access(case, token, mailbox, Path::Classic);
+    report.add(
+        Check::amber(
+            id,
+            subject,
+            format!("{finding}; whether that may send as it, Exchange says after a message only"),
+        )
+        .cure(format!("o365-relay doctor --from {from} --send-to YOU@EXAMPLE.COM"))
+        .cure("# If it is denied, in Exchange PowerShell:")
+        .cure(access.connect())
+        .cure(access.grant_send_as_of(from.as_str())),
+    );
+}

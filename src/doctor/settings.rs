@@ -1,0 +1,180 @@
+//! What can be seen without leaving this host: the configuration and the credential.
+
+use std::fs;
+
+use super::{
+    Patient,
+    report::{Check, Report},
+};
+use crate::{
+    clock::UnixMillis,
+    config::{self, Config, Fault, Sources},
+    token::{Credential, Expiry},
+};
+
+/// The checked configuration, if it has no faults.
+pub(super) fn configuration(sources: &Sources, report: &mut Report) -> Option<Config> {
+    let subject = "configuration";
+    let faults = match config::load(sources) {
+        Ok(config) => {
+            report.extend(config.warnings.iter().map(|warning| {
+                let id = if is_credential(warning) { "credential" } else { "configuration" };
+                Check::amber(id, subject, warning.clone())
+            }));
+            let mailboxes: Vec<_> =
+                config.queue.lanes.iter().map(|lane| lane.mailbox.as_str()).collect();
+            let (mailboxes, cloud) = (mailboxes.join(", "), config.cloud.name());
+            let finding = match config.token.client_id.as_str() {
+                "" => format!("no faults: cloud {cloud}, mailbox {mailboxes}"),
+                id => format!("no faults: cloud {cloud}, application {id}, mailbox {mailboxes}"),
+            };
+            report.add(Check::green("configuration", subject, finding));
+            return Some(config);
+        }
+        Err(faults) => faults,
+    };
+    let (credential, others): (Vec<&Fault>, Vec<&Fault>) =
+        faults.iter().partition(|fault| is_credential(fault.subject()));
+    for fault in &others {
+        let red = Check::red("configuration", subject, fault.to_string());
+        report.add(red.cure("o365-relay config check   # tells all faults at once"));
+    }
+    for fault in credential {
+        report.add(credential_fault(fault));
+    }
+    None
+}
+
+const CREDENTIAL_KEYS: [&str; 5] = [
+    "office365.client_secret",
+    "office365.certificate_file",
+    "office365.private_key_file",
+    "office365.federated_token_file",
+    "office365.managed_identity",
+];
+
+/// Whether a fault or a warning is about one of the credential's keys.
+fn is_credential(text: &str) -> bool {
+    let text = text.trim_start_matches('`');
+    CREDENTIAL_KEYS.iter().any(|key| text.starts_with(key))
+}
+
+fn credential_fault(fault: &Fault) -> Check {
+    let red = Check::red("credential", "credential", fault.to_string());
+    // The message ends with the next step already, as every fault of a configuration does.
+    if fault.message().starts_with("required") {
+        return red
+            .cure(
+                "Set one credential (docs/credentials.md). Where systemd hands it over, look as \
+                 root while the unit runs, or hand it to the doctor too:",
+            )
+            .cure(
+                "systemd-run --pipe --wait -p LoadCredential=client_secret:/etc/o365-relay/client_secret \
+                 o365-relay doctor",
+            );
+    }
+    if fault.message().contains("ermission denied") {
+        return red.cure(
+            "If only you may not read it, run the doctor as root or as the user of the relay; \
+                 else let that user own the file, with mode 0600.",
+        );
+    }
+    if let Some((_, step)) = fault.message().split_once("; ") {
+        let step = step.to_owned();
+        return red.cure(step);
+    }
+    red.cure("o365-relay config check   # once it is mended")
+}
+
+/// The credential as its files are now. What cannot be read was a fault already.
+pub(super) fn credential(config: &Config, now: UnixMillis, report: &mut Report) {
+    let credential = &config.token.credential;
+    let (id, subject) = ("credential", credential.name());
+    if let Credential::FederatedToken(path) = credential {
+        report.add(federated_token(credential, &path.display().to_string(), now));
+        return;
+    }
+    let stated = config.token.client_secret_expires.map(|at| Expiry {
+        what: "the client secret (office365.client_secret_expires)".into(),
+        at,
+    });
+    let certificate = credential.expiry();
+    let of_certificate = certificate.is_some();
+    let check = match (credential, certificate.or(stated)) {
+        (Credential::ManagedIdentity(identity), _) => {
+            Check::green(id, subject, format!("asked for at {}", identity.host.url()))
+        }
+        (_, None) => Check::green(
+            id,
+            subject,
+            "readable; its end is not known (set office365.client_secret_expires to be warned)",
+        ),
+        (_, Some(expiry)) => expiring(subject, &expiry, of_certificate, now),
+    };
+    let check = match credential.thumbprint() {
+        Some(thumbprint) => check.fact("thumbprint_sha1", thumbprint),
+        None => check,
+    };
+    report.add(check);
+}
+
+fn expiring(subject: &str, expiry: &Expiry, of_certificate: bool, now: UnixMillis) -> Check {
+    let (days, date) = (expiry.days_left(now), expiry.at.rfc3339());
+    let (id, what) = ("credential", &expiry.what);
+    let check = match days {
+        // What a person wrote down may be wrong; a certificate knows.
+        ..0 if of_certificate => Check::red(id, subject, format!("{what} ended at {date}")),
+        ..0 => Check::amber(id, subject, format!("{what} ended at {date}")),
+        0..=30 => Check::amber(id, subject, format!("{what} ends in {days} days, at {date}")),
+        _ => {
+            let finding =
+                format!("readable, key and certificate belong together; {days} days left");
+            let secret = format!("readable; {days} days left");
+            return Check::green(id, subject, if of_certificate { finding } else { secret });
+        }
+    };
+    if of_certificate {
+        check
+            .cure(
+                "Make a new pair, upload the certificate to the app registration (Certificates & \
+                 secrets), and put both files in place; no restart is needed:",
+            )
+            .cure(
+                "openssl req -x509 -newkey rsa:2048 -noenc -days 730 -subj /CN=o365-relay -keyout \
+                 key.pem -out certificate.pem",
+            )
+    } else {
+        check.cure(
+            "Create a new secret under App registrations > Certificates & secrets (24 months at \
+             most), put its Value in place, and set office365.client_secret_expires anew.",
+        )
+    }
+}
+
+fn federated_token(credential: &Credential, path: &str, now: UnixMillis) -> Check {
+    let (id, subject) = ("credential", credential.name());
+    let Some(claims) = credential.federated_claims() else {
+        return Check::red(id, subject, format!("{path} holds no token (JWT)"))
+            .cure("Let office365.federated_token_file name the token that the platform projects.");
+    };
+    let shown = |claim: &Option<String>| claim.clone().unwrap_or_else(|| "(none)".into());
+    let (iss, sub) = (shown(&claims.issuer), shown(&claims.subject));
+    let aud = shown(&claims.audience);
+    if let Some(end) = claims.exp.filter(|end| *end <= now) {
+        let finding = format!("{path} expired at {}: nobody keeps it fresh", end.rfc3339());
+        return Check::red(id, subject, finding).cure(
+            "See that the platform still projects the token (serviceAccountToken volume), and that \
+             the file is that one.",
+        );
+    }
+    Check::green(id, subject, format!("iss {iss}, sub {sub}, aud {aud}"))
+        .fact("iss", iss)
+        .fact("sub", sub)
+        .fact("aud", aud)
+}
+
+/// When the file of the configuration was changed last.
+pub(super) fn changed(patient: &Patient) -> Option<UnixMillis> {
+    let changed = fs::metadata(patient.sources.path()).ok()?.modified().ok()?;
+    Some(UnixMillis::from(changed))
+}

@@ -1,0 +1,123 @@
+//! The submission host, up to the login: its name, the connection, STARTTLS and who signed its
+//! certificate, and whether it offers XOAUTH2.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{
+    Case,
+    login_host::{certificate, name, proxies, sentence},
+    report::{Check, Report},
+};
+use crate::{
+    delivery::{
+        Config,
+        judge::judge,
+        smarthost::Smarthost,
+        trouble::{Stage, Trouble},
+    },
+    tls,
+};
+
+/// Whether a login can be tried.
+pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
+    let Config { host, port, .. } = &case.config.delivery;
+    match name("smtp-dns", host, *port).await {
+        Ok((check, _)) => report.add(check),
+        Err(cause) => {
+            report.add(
+                Check::red("smtp-dns", host, format!("could not look up {host}: {cause}")).cure(
+                    format!(
+                        "Check that this host can resolve {host} (/etc/resolv.conf, the name \
+                         servers), and office365.smtp_host if it was set."
+                    ),
+                ),
+            );
+            return false;
+        }
+    }
+    let (tls, witness) =
+        match tls::client_config_with_witness(case.config.ca_file.as_deref(), false) {
+            Ok(made) => made,
+            Err(error) => {
+                report.add(Check::red("smtp-tls", host, error.to_string()));
+                return false;
+            }
+        };
+    let smarthost = Smarthost::new(Config { tls, ..case.config.delivery.clone() });
+    let looked = timeout(PATIENCE, smarthost.offers_xoauth2()).await.unwrap_or_else(|_| {
+        let cause = format!("connected, but nothing meaningful came within {PATIENCE:?}");
+        Err(Trouble::Broken { stage: Stage::Greeting, cause })
+    });
+    let connected = |report: &mut Report| {
+        let finding = format!("connected to port {port}{}", proxies(case));
+        report.add(Check::green("smtp-connection", host, finding));
+    };
+    match looked {
+        Ok(offered) => {
+            connected(report);
+            if let Some(shown) = witness.shown() {
+                report.add(certificate("smtp-tls", host, &shown, "office365.smtp_host"));
+            }
+            report.add(xoauth2(host, offered));
+            offered
+        }
+        Err(trouble) if trouble.stage() == Stage::Connect => {
+            report.add(unreachable(case, host, *port, &trouble));
+            report.add(Check::grey("smtp-tls", host, "needs the connection"));
+            false
+        }
+        Err(trouble) => {
+            connected(report);
+            let shown = witness.shown().filter(|shown| shown.fault.is_some());
+            report.add(match shown {
+                Some(shown) => certificate("smtp-tls", host, &shown, "office365.smtp_host"),
+                None => before_login(host, &trouble),
+            });
+            false
+        }
+    }
+}
+
+fn unreachable(case: &Case<'_>, host: &str, port: u16, trouble: &Trouble) -> Check {
+    let check = Check::red("smtp-connection", host, trouble.to_string()).cure(format!(
+        "Let the firewall pass {host}, TCP port {port}, from this host; most HTTP proxies do not \
+         carry SMTP. Try it from here:"
+    ));
+    let check = check.cure(format!("openssl s_client -starttls smtp -connect {host}:{port}"));
+    match case.proxy_variables().as_slice() {
+        [] => check,
+        set => check.cure(format!("{} is set, but o365-relay uses no proxy.", set.join(", "))),
+    }
+}
+
+/// STARTTLS missing or refused, a greeting that is none, a busy server.
+fn before_login(host: &str, trouble: &Trouble) -> Check {
+    let check = Check::red("smtp-tls", host, trouble.to_string());
+    let row = match trouble {
+        Trouble::Refused { stage, reply } => judge(*stage, reply).row,
+        _ => None,
+    };
+    check.cure(match row {
+        Some(row) => sentence(row.cure),
+        None => format!(
+            "Something else than Exchange Online answers, or somebody in between cuts STARTTLS out: \
+             check office365.smtp_host and office365.smtp_port (587), and see who stands between \
+             this host and {host} (a mail proxy, an inspecting firewall)."
+        ),
+    })
+}
+
+fn xoauth2(host: &str, offered: bool) -> Check {
+    if offered {
+        return Check::green("xoauth2", host, "offers AUTH XOAUTH2");
+    }
+    Check::red("xoauth2", host, "does not offer AUTH XOAUTH2 after STARTTLS").cure(
+        "Check office365.smtp_host and office365.smtp_port (587): something else than Exchange \
+         Online is answering.",
+    )
+}
+
+/// For connection, STARTTLS and EHLO together.
+const PATIENCE: Duration = Duration::from_secs(45);
