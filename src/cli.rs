@@ -1,6 +1,7 @@
 //! The command line: one file per command, one result to one exit code.
 
 mod config;
+mod doctor;
 mod exit;
 mod explain;
 mod fetch;
@@ -40,7 +41,7 @@ const AFTER_HELP: &str = "\
 See it work without a tenant:  o365-relay sandbox
 Set up the real thing:         o365-relay setup
 Begin with a configuration:    o365-relay config example > config.toml
-Exit codes: 0 success, 64 usage, 66 no such message or queue, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
+Exit codes: 0 success, 1 doctor found a red line, 64 usage, 66 no such message or queue, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
 
 /// Where settings come from.
 #[derive(Debug, Clone, Args)]
@@ -69,6 +70,8 @@ enum Command {
     Setup(setup::Options),
     /// Send a test message through the running relay
     Send(send::Options),
+    /// Find out why mail does not go through: every check from here to Exchange, with its cure
+    Doctor(doctor::Options),
     /// Show how the running relay is
     Status(status::Options),
     /// See and change what is queued, whether the relay runs or not
@@ -108,6 +111,7 @@ fn carry_out(cli: &Cli) -> Result<(), Failure> {
         Command::Sandbox(options) => runtime()?.block_on(sandbox::run(options, settings)),
         Command::Setup(options) => runtime()?.block_on(setup::run(options, settings)),
         Command::Send(options) => runtime()?.block_on(send::run(options, &settings.sources())),
+        Command::Doctor(options) => runtime()?.block_on(doctor::run(options, &settings.sources())),
         Command::Status(options) => runtime()?.block_on(status::run(options, &settings.sources())),
         Command::Queue(options) => runtime()?.block_on(queue::run(options, &settings.sources())),
         Command::History(options) => history::run(options, &settings.sources()),

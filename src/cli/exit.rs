@@ -6,6 +6,7 @@ use crate::{config::Faults, daemon::StartError, mail::queue_id::QueueId, store::
 
 /// Wrong arguments.
 pub(super) const USAGE: u8 = 64;
+const RED: u8 = 1;
 const DAMAGED: u8 = 65;
 const NO_INPUT: u8 = 66;
 const UNAVAILABLE: u8 = 69;
@@ -27,6 +28,11 @@ impl Failure {
 
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { code: UNAVAILABLE, message: message.into() }
+    }
+
+    /// The doctor has found something; it has said what.
+    pub fn red() -> Self {
+        Self { code: RED, message: String::new() }
     }
 
     /// What was asked for is there, but it is not what it was.

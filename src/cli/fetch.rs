@@ -31,15 +31,17 @@ pub(super) fn address(
 
 /// GET `path`; the status and the body.
 pub(super) async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Failure> {
-    let unreachable = |error: String| {
+    ask(address, path).await.map_err(|cause| {
         Failure::unavailable(format!(
-            "no answer from http://{address}{path}: {error}; is the relay running (`o365-relay run`), \
+            "no answer from http://{address}{path}: {cause}; is the relay running (`o365-relay run`), \
              and is this its http.address? (--address asks at another)"
         ))
-    };
-    let uri = format!("http://{address}{path}")
-        .parse()
-        .map_err(|error| unreachable(format!("{error}")))?;
+    })
+}
+
+/// The same, with the bare cause where there is no answer.
+pub(super) async fn ask(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), String> {
+    let uri = format!("http://{address}{path}").parse().map_err(|error| format!("{error}"))?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let fetch = async {
         let response = client.get(uri).await.map_err(|error| innermost(&error))?;
@@ -47,10 +49,9 @@ pub(super) async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, 
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
         Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
     };
-    match tokio::time::timeout(PATIENCE, fetch).await {
-        Ok(result) => result.map_err(unreachable),
-        Err(_) => Err(unreachable("nothing within 5 s".to_owned())),
-    }
+    tokio::time::timeout(PATIENCE, fetch)
+        .await
+        .unwrap_or_else(|_| Err("nothing within 5 s".to_owned()))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

@@ -145,11 +145,6 @@ impl Report {
     pub fn first_red(&self) -> Option<&Check> {
         self.checks.iter().find(|check| check.colour == Colour::Red)
     }
-
-    /// Whether a check of this id is red.
-    pub(super) fn is_red(&self, id: &str) -> bool {
-        self.checks.iter().any(|check| check.id == id && check.colour == Colour::Red)
-    }
 }
 
 /// As programs get it: this shape stays, members may be added.
