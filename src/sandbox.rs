@@ -191,6 +191,12 @@ impl Sandbox {
         self.control_address
     }
 
+    /// The Object ID of the enterprise application.
+    #[must_use]
+    pub fn object_id(&self) -> &str {
+        self.tenant.object_id()
+    }
+
     /// What the tenant looks like, with the secret that was made up for it.
     #[must_use]
     pub fn config(&self) -> &Config {

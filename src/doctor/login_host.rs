@@ -47,19 +47,19 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
         }
         Err(cause) => {
             let error = transport(&host, port, Stage::Dns, cause);
-            report.add(broken(case, "login-dns", &host, &error));
+            report.add(broken(case, "login-dns", format!("name {host}"), &error));
             return false;
         }
     };
     let stream = match connect(&addresses).await {
         Ok((stream, address)) => {
             let finding = format!("connected to {address}{}", proxies(case));
-            report.add(Check::green("login-connection", &host, finding));
+            report.add(Check::green("login-connection", format!("connection to {host}"), finding));
             stream
         }
         Err(cause) => {
             let error = transport(&host, port, Stage::Connect, cause);
-            report.add(broken(case, "login-connection", &host, &error));
+            report.add(broken(case, "login-connection", format!("connection to {host}"), &error));
             return false;
         }
     };
@@ -78,7 +78,7 @@ async fn secured(
     {
         Ok(made) => made,
         Err(error) => {
-            report.add(Check::red("login-tls", host, error.to_string()));
+            report.add(Check::red("login-tls", tls_to(host), error.to_string()));
             return false;
         }
     };
@@ -91,10 +91,10 @@ async fn secured(
     report.add(clock(case, host, date));
     let check = match (witness.shown(), cause) {
         (_, Some(cause)) => {
-            broken(case, "login-tls", host, &transport(host, port, Stage::Tls, cause))
+            broken(case, "login-tls", tls_to(host), &transport(host, port, Stage::Tls, cause))
         }
         (Some(shown), None) => certificate("login-tls", host, &shown, "office365.login_url"),
-        (None, None) => Check::red("login-tls", host, "the server showed no certificate"),
+        (None, None) => Check::red("login-tls", tls_to(host), "the server showed no certificate"),
     };
     let good = check.colour != super::report::Colour::Red;
     report.add(check);
@@ -123,7 +123,7 @@ pub(super) async fn name(
         return Err("the name has no address".into());
     }
     let shown: Vec<_> = found.iter().take(4).map(|address| address.ip().to_string()).collect();
-    Ok((Check::green(id, host, format!("is {}", shown.join(", "))), found))
+    Ok((Check::green(id, format!("name {host}"), format!("is {}", shown.join(", "))), found))
 }
 
 async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), String> {
@@ -188,12 +188,17 @@ fn clock(case: &Case<'_>, host: &str, date: Option<UnixMillis>) -> Check {
         .fact("seconds_ahead", if now.0 >= date.0 { seconds } else { -seconds })
 }
 
+/// The subject of a line about TLS.
+pub(super) fn tls_to(host: &str) -> String {
+    format!("TLS to {host}")
+}
+
 /// The verdict on a certificate, with its issuer: who intercepts shows there.
 pub(super) fn certificate(id: &'static str, host: &str, shown: &Shown, key: &'static str) -> Check {
     use rustls::{CertificateError as Fault, Error};
     let issuer = &shown.issuer;
     let Some(fault) = &shown.fault else {
-        return Check::green(id, host, format!("TLS, certificate issued by {issuer}"))
+        return Check::green(id, tls_to(host), format!("certificate issued by {issuer}"))
             .fact("issuer", issuer.clone());
     };
     let date = |time: Option<UnixMillis>| time.map_or("?".into(), UnixMillis::rfc3339);
@@ -226,7 +231,7 @@ pub(super) fn certificate(id: &'static str, host: &str, shown: &Shown, key: &'st
         ),
         other => (format!("the certificate does not count: {other}"), format!("Check {key}.")),
     };
-    Check::red(id, host, format!("{what}; issued by {issuer}"))
+    Check::red(id, tls_to(host), format!("{what}; issued by {issuer}"))
         .cure(cure)
         .fact("issuer", issuer.clone())
 }
@@ -236,11 +241,11 @@ fn transport(host: &str, port: u16, stage: Stage, cause: String) -> TokenError {
     TokenError::Transport { host, stage, cause }
 }
 
-fn broken(case: &Case<'_>, id: &'static str, host: &str, error: &TokenError) -> Check {
+fn broken(case: &Case<'_>, id: &'static str, subject: String, error: &TokenError) -> Check {
     let token = &case.config.token;
     let ids = Ids { tenant: &token.tenant_id, client_id: &token.client_id, app: None };
     let advice = error.advice(&ids);
-    let check = Check::red(id, host, error.to_string()).cure(sentence(&advice));
+    let check = Check::red(id, subject, error.to_string()).cure(sentence(&advice));
     match case.proxy_variables().as_slice() {
         [] => check,
         set => check.cure(format!(

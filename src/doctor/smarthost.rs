@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{
     Case,
-    login_host::{certificate, name, proxies, sentence},
+    login_host::{certificate, name, proxies, sentence, tls_to},
     report::{Check, Report},
 };
 use crate::{
@@ -27,12 +27,15 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
         Ok((check, _)) => report.add(check),
         Err(cause) => {
             report.add(
-                Check::red("smtp-dns", host, format!("could not look up {host}: {cause}")).cure(
-                    format!(
-                        "Check that this host can resolve {host} (/etc/resolv.conf, the name \
+                Check::red(
+                    "smtp-dns",
+                    format!("name {host}"),
+                    format!("could not look up {host}: {cause}"),
+                )
+                .cure(format!(
+                    "Check that this host can resolve {host} (/etc/resolv.conf, the name \
                          servers), and office365.smtp_host if it was set."
-                    ),
-                ),
+                )),
             );
             return false;
         }
@@ -41,7 +44,7 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
         match tls::client_config_with_witness(case.config.ca_file.as_deref(), false) {
             Ok(made) => made,
             Err(error) => {
-                report.add(Check::red("smtp-tls", host, error.to_string()));
+                report.add(Check::red("smtp-tls", tls_to(host), error.to_string()));
                 return false;
             }
         };
@@ -52,7 +55,7 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
     });
     let connected = |report: &mut Report| {
         let finding = format!("connected to port {port}{}", proxies(case));
-        report.add(Check::green("smtp-connection", host, finding));
+        report.add(Check::green("smtp-connection", format!("connection to {host}"), finding));
     };
     match looked {
         Ok(offered) => {
@@ -65,7 +68,7 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
         }
         Err(trouble) if trouble.stage() == Stage::Connect => {
             report.add(unreachable(case, host, *port, &trouble));
-            report.add(Check::grey("smtp-tls", host, "needs the connection"));
+            report.add(Check::grey("smtp-tls", tls_to(host), "needs the connection"));
             false
         }
         Err(trouble) => {
@@ -81,7 +84,7 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
 }
 
 fn unreachable(case: &Case<'_>, host: &str, port: u16, trouble: &Trouble) -> Check {
-    let check = Check::red("smtp-connection", host, trouble.to_string()).cure(format!(
+    let check = Check::red("smtp-connection", format!("connection to {host}"), trouble.to_string()).cure(format!(
         "Let the firewall pass {host}, TCP port {port}, from this host; most HTTP proxies do not \
          carry SMTP. Try it from here:"
     ));
@@ -94,7 +97,7 @@ fn unreachable(case: &Case<'_>, host: &str, port: u16, trouble: &Trouble) -> Che
 
 /// STARTTLS missing or refused, a greeting that is none, a busy server.
 fn before_login(host: &str, trouble: &Trouble) -> Check {
-    let check = Check::red("smtp-tls", host, trouble.to_string());
+    let check = Check::red("smtp-tls", tls_to(host), trouble.to_string());
     let row = match trouble {
         Trouble::Refused { stage, reply } => judge(*stage, reply).row,
         _ => None,
@@ -111,12 +114,13 @@ fn before_login(host: &str, trouble: &Trouble) -> Check {
 
 fn xoauth2(host: &str, offered: bool) -> Check {
     if offered {
-        return Check::green("xoauth2", host, "offers AUTH XOAUTH2");
+        return Check::green("xoauth2", format!("login at {host}"), "offers AUTH XOAUTH2");
     }
-    Check::red("xoauth2", host, "does not offer AUTH XOAUTH2 after STARTTLS").cure(
-        "Check office365.smtp_host and office365.smtp_port (587): something else than Exchange \
+    Check::red("xoauth2", format!("login at {host}"), "does not offer AUTH XOAUTH2 after STARTTLS")
+        .cure(
+            "Check office365.smtp_host and office365.smtp_port (587): something else than Exchange \
          Online is answering.",
-    )
+        )
 }
 
 /// For connection, STARTTLS and EHLO together.

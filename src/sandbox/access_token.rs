@@ -45,6 +45,7 @@ pub(super) struct Request<'r> {
     pub lifetime: Duration,
     /// Whether it carries the role `SMTP.SendAsApp`.
     pub consented: bool,
+    pub content: Content,
 }
 
 /// Whose a good token is.
@@ -55,12 +56,28 @@ pub(super) struct Holder {
     pub consented: bool,
 }
 
+/// What is written into a token besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// What belongs there.
+    Usual,
+    /// That it speaks for a user.
+    Delegated,
+    /// No application permission.
+    NoRoles,
+    /// Others than the one for SMTP.
+    OtherRoles,
+    /// Another resource.
+    OtherAudience,
+}
+
 /// The tokens that were issued and have not expired.
 #[derive(Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, Issued>>);
 
 struct Issued {
     resource: Resource,
+    content: Content,
     expires: UnixMillis,
     holder: Holder,
 }
@@ -74,6 +91,8 @@ pub(super) enum TokenFault {
     Expired,
     /// Issued for something else than Exchange.
     OtherAudience,
+    /// Issued for a user.
+    Delegated,
 }
 
 impl Tokens {
@@ -95,7 +114,8 @@ impl Tokens {
             object_id: request.object_id.to_owned(),
             consented: request.consented,
         };
-        tokens.insert(token.clone(), Issued { resource: request.resource, expires, holder });
+        let Request { resource, content, .. } = *request;
+        tokens.insert(token.clone(), Issued { resource, content, expires, holder });
         token.into()
     }
 
@@ -114,9 +134,10 @@ impl Tokens {
         if issued.expires <= now {
             return Err(TokenFault::Expired);
         }
-        match issued.resource {
-            Resource::Exchange => Ok(issued.holder.clone()),
-            Resource::Graph => Err(TokenFault::OtherAudience),
+        match (issued.resource, issued.content) {
+            (Resource::Graph, _) | (_, Content::OtherAudience) => Err(TokenFault::OtherAudience),
+            (_, Content::Delegated) => Err(TokenFault::Delegated),
+            _ => Ok(issued.holder.clone()),
         }
     }
 }
@@ -156,6 +177,23 @@ fn claims(request: &Request<'_>, now: UnixMillis, expires: UnixMillis) -> serde_
     if request.resource == Resource::Exchange && request.consented {
         claims["roles"] = serde_json::json!(["SMTP.SendAsApp"]);
     }
+    match request.content {
+        Content::Usual => {}
+        Content::NoRoles => claims["roles"] = serde_json::Value::Null,
+        Content::OtherRoles => {
+            claims["roles"] = serde_json::json!(["IMAP.AccessAsApp", "POP.AccessAsApp"]);
+        }
+        Content::OtherAudience => claims["aud"] = "https://management.azure.com".into(),
+        Content::Delegated => {
+            claims["idtyp"] = "user".into();
+            claims["scp"] = "SMTP.Send".into();
+            claims["upn"] = "somebody@sandbox.example".into();
+            claims["roles"] = serde_json::Value::Null;
+        }
+    }
+    if let Some(claims) = claims.as_object_mut() {
+        claims.retain(|_, claim| !claim.is_null());
+    }
     claims
 }
 
@@ -176,6 +214,7 @@ mod tests {
             resource,
             lifetime: Duration::from_secs(60),
             consented: true,
+            content: Content::Usual,
         }
     }
 

@@ -174,6 +174,42 @@ impl TokenRefusal {
         Self::new("invalid_resource", 500_011, text)
     }
 
+    /// The refusals of the fault `token-refused`, in the order of its words.
+    pub fn of_policy(choice: usize, client_id: &str) -> Self {
+        let app = shown(client_id);
+        match choice {
+            0 => Self::new(
+                "invalid_grant",
+                53_003,
+                "Access has been blocked by Conditional Access policies. The access policy does \
+                 not allow token issuance.",
+            ),
+            1 => Self::new(
+                "invalid_client",
+                7_000_222,
+                format!("The provided client secret keys for app '{app}' are expired."),
+            ),
+            2 => {
+                Self::new("invalid_grant", 530_035, "Access has been blocked by security defaults.")
+            }
+            3 => Self::new(
+                "unauthorized_client",
+                7_000_112,
+                format!("Application '{app}' is disabled."),
+            ),
+            4 => Self::new(
+                "invalid_client",
+                7_000_229,
+                format!("The client application {app} is missing service principal in the tenant."),
+            ),
+            _ => Self::new(
+                "invalid_request",
+                900_432,
+                "Confidential Client is not supported in Cross Cloud request.",
+            ),
+        }
+    }
+
     /// The tenant asks for too many tokens.
     pub fn throttled() -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;

@@ -25,7 +25,7 @@ use super::{
     graph,
     tenant::{Granted, Tenant, is_guid},
 };
-use crate::drain::Drain;
+use crate::{clock::UnixMillis, drain::Drain};
 
 /// Serves `listener` until the drain begins.
 pub(super) async fn serve(
@@ -98,7 +98,11 @@ async fn answer(
     if let Some(path) = request.uri().path().strip_prefix("/v1.0/").map(str::to_owned) {
         return Ok(graph(request, &path, tenant).await);
     }
-    match token(request, tenant).await {
+    if request.method() == Method::HEAD && request.uri().path() == "/" {
+        // Somebody who only looks whether there is a host, and at its clock.
+        return Ok(dated(response(StatusCode::OK, String::new()), tenant));
+    }
+    let answer = match token(request, tenant).await {
         Ok(Grant::Other(body)) => Ok(response(StatusCode::OK, body.to_string())),
         Ok(Grant::Token(Granted { client_id, token, lifetime })) => {
             tenant.emit(Event::TokenIssued { client_id, expires_in: lifetime });
@@ -112,7 +116,21 @@ async fn answer(
         }
         Err(NoToken::Refused(refusal)) => Ok(refuse(&refusal)),
         Err(NoToken::Fault(strike)) => fault(&strike, refuse).await,
+    };
+    answer.map(|answer| dated(answer, tenant))
+}
+
+/// With a Date field of the fault's that strikes; otherwise the server adds the right one.
+fn dated(mut response: Response<Full<Bytes>>, tenant: &Tenant) -> Response<Full<Bytes>> {
+    if let Some(strike) = tenant.strike(Stage::LoginAnswer, &[]) {
+        let millis = i64::try_from(strike.time().as_millis()).unwrap_or(i64::MAX);
+        let then = UnixMillis(tenant.now().0.saturating_sub(millis));
+        let date = then.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        if let Ok(date) = header::HeaderValue::from_str(&date) {
+            response.headers_mut().insert(header::DATE, date);
+        }
     }
+    response
 }
 
 /// What is granted.

@@ -27,6 +27,7 @@ pub(super) struct Session {
     secured: bool,
     /// STARTTLS was not offered, so it is not known either.
     starttls_hidden: bool,
+    xoauth2_hidden: bool,
     greeting: Option<Greeting>,
     login: Option<Login>,
     transaction: Option<Transaction>,
@@ -73,6 +74,7 @@ impl Session {
             id: random::trace_id(),
             secured: false,
             starttls_hidden: false,
+            xoauth2_hidden: false,
             greeting: None,
             login: None,
             transaction: None,
@@ -144,7 +146,9 @@ impl Session {
         }
         let size = format!("SIZE {}", self.tenant.config.max_message_size);
         self.starttls_hidden = !self.secured && self.tenant.strike(Stage::Ehlo, &[]).is_some();
+        self.xoauth2_hidden = self.secured && self.tenant.strike(Stage::SecuredEhlo, &[]).is_some();
         let door = match (self.secured, self.starttls_hidden) {
+            (true, _) if self.xoauth2_hidden => Some("AUTH LOGIN"),
             (true, _) => Some("AUTH LOGIN XOAUTH2"),
             (false, hidden) => (!hidden).then_some("STARTTLS"),
         };

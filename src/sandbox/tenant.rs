@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 
 use super::{
     Config, Event, SendAs,
-    access_token::{self, Holder, Resource, TokenFault, Tokens},
+    access_token::{self, Content, Holder, Resource, TokenFault, Tokens},
     address,
     admin::Admins,
     arrivals::Arrivals,
@@ -73,6 +73,8 @@ pub(super) enum LoginFault {
     Token(TokenFault),
     /// SMTP AUTH is off for it.
     SmtpAuth,
+    /// Exchange knows the application by another Object ID.
+    Application,
 }
 
 impl Tenant {
@@ -99,6 +101,11 @@ impl Tenant {
     /// The time now.
     pub fn now(&self) -> UnixMillis {
         self.clock.now()
+    }
+
+    /// The object id of the service principal, which is `oid` in its tokens.
+    pub fn object_id(&self) -> &str {
+        &self.object_id
     }
 
     /// Tells whoever has subscribed.
@@ -159,7 +166,13 @@ impl Tenant {
         let audiences = [&self.config.tenant_id, &self.config.tenant_domain]
             .map(|tenant| format!("{}/{tenant}/oauth2/v2.0/token", self.login_url));
         let proved = credentials.check(form, client_id, &audiences, self.now())?;
-        self.credential_fault(proved).map_or(Ok(()), Err)
+        if let Some(refusal) = self.credential_fault(proved) {
+            return Err(refusal);
+        }
+        match self.strike(Stage::Policy, &[]) {
+            Some(strike) => Err(TokenRefusal::of_policy(strike.choice(), client_id)),
+            None => Ok(()),
+        }
     }
 
     /// Whether the endpoints of `tenant` are ours.
@@ -196,6 +209,13 @@ impl Tenant {
             Some(strike) => strike.time(),
             None => lifetime,
         };
+        let content = match self.strike(Stage::TokenContent, &[]).map(|strike| strike.choice()) {
+            None => Content::Usual,
+            Some(0) => Content::Delegated,
+            Some(1) => Content::NoRoles,
+            Some(2) => Content::OtherRoles,
+            Some(_) => Content::OtherAudience,
+        };
         let request = access_token::Request {
             tenant_id: &self.config.tenant_id,
             client_id: &holder.client_id,
@@ -204,6 +224,7 @@ impl Tenant {
             resource,
             lifetime,
             consented: holder.consented,
+            content,
         };
         let client_id = holder.client_id.clone();
         Granted { client_id, token: self.tokens.issue(&request, self.now()), lifetime }
@@ -232,6 +253,10 @@ impl Tenant {
     /// Logs a connection in to the mailbox `user` with an access token.
     pub fn log_in(self: &Arc<Self>, user: &str, token: &str) -> Result<Login, LoginFault> {
         let holder = self.tokens.check(token, self.now()).map_err(LoginFault::Token)?;
+        let told = self.config.object_id_in_exchange.as_ref();
+        if told.is_some_and(|told| !told.eq_ignore_ascii_case(&holder.object_id)) {
+            return Err(LoginFault::Application);
+        }
         let mut mailboxes = self.config.mailboxes.iter();
         let mailbox = mailboxes
             .find(|mailbox| mailbox.eq_ignore_ascii_case(user))

@@ -93,12 +93,20 @@ pub(in crate::sandbox) enum Stage {
     Graph,
     /// A request to Graph about something that was made before.
     GraphObject,
+    /// What is written into a token.
+    TokenContent,
+    /// A policy of the tenant, once a client has proved itself.
+    Policy,
+    /// An answer of the login host, whatever it is.
+    LoginAnswer,
     /// A connection to the endpoint for managed identities.
     IdentityConnection,
     /// A request there that would be granted.
     Identity,
     Greeting,
     Ehlo,
+    /// EHLO under TLS.
+    SecuredEhlo,
     StartTls,
     SmtpHandshake,
     Auth,
@@ -119,14 +127,18 @@ impl Stage {
     fn label(self) -> &'static str {
         match self {
             Self::LoginHandshake => "login TLS",
-            Self::TokenRequest | Self::Credential | Self::Assertion | Self::TokenIssue => {
-                "token request"
-            }
+            Self::TokenRequest
+            | Self::Credential
+            | Self::Assertion
+            | Self::TokenIssue
+            | Self::TokenContent
+            | Self::Policy
+            | Self::LoginAnswer => "token request",
             Self::DeviceCode => "device code",
             Self::Graph | Self::GraphObject => "Graph",
             Self::IdentityConnection | Self::Identity => "managed identity",
             Self::Greeting => "greeting",
-            Self::Ehlo => "EHLO",
+            Self::Ehlo | Self::SecuredEhlo => "EHLO",
             Self::StartTls | Self::SmtpHandshake => "STARTTLS",
             Self::Auth => "AUTH",
             Self::Mail => "MAIL",
@@ -168,7 +180,11 @@ pub(in crate::sandbox) enum Action {
     RefuseGraph,
     Lag,
     ShortToken,
+    OddToken,
+    RefuseToken,
+    WrongDate,
     HideStartTls,
+    HideXoauth2,
     /// The token that was shown is void from now on.
     VoidToken,
     /// 334 first, and 535 after whatever follows.

@@ -62,6 +62,37 @@ pub(super) const FAULTS: &[FaultKind] = &[
                   token",
     },
     FaultKind {
+        name: "token-refused",
+        stage: Stage::Policy,
+        form: Form::Choice(&[
+            "conditional-access",
+            "expired-secret",
+            "security-defaults",
+            "disabled",
+            "no-service-principal",
+            "other-cloud",
+        ]),
+        action: Action::RefuseToken,
+        meaning: "the application proves itself and gets no token all the same: AADSTS53003, \
+                  7000222, 530035, 7000112, 7000229, 900432",
+    },
+    FaultKind {
+        name: "token-content",
+        stage: Stage::TokenContent,
+        form: Form::Choice(&["delegated", "no-roles", "other-roles", "other-audience"]),
+        action: Action::OddToken,
+        meaning: "the token is one of a user, has no `roles` (which still opens the mailbox, as with \
+                  RBAC for Applications), only others, or is for another resource",
+    },
+    FaultKind {
+        name: "login-clock",
+        stage: Stage::LoginAnswer,
+        form: Form::Time(600),
+        action: Action::WrongDate,
+        meaning: "the Date field of the login host is that much behind: to a client, its own clock \
+                  seems to be ahead",
+    },
+    FaultKind {
         name: "identity-absent",
         stage: Stage::IdentityConnection,
         form: Form::Nothing,
@@ -123,6 +154,13 @@ pub(super) const FAULTS: &[FaultKind] = &[
         meaning: "STARTTLS is not offered, as with somebody in the middle who wants to read along",
     },
     FaultKind {
+        name: "hide-xoauth2",
+        stage: Stage::SecuredEhlo,
+        form: Form::Nothing,
+        action: Action::HideXoauth2,
+        meaning: "XOAUTH2 is not offered, as by a server that is none of Exchange Online's",
+    },
+    FaultKind {
         name: "refuse-tls",
         stage: Stage::StartTls,
         form: Form::Nothing,
@@ -148,6 +186,20 @@ pub(super) const FAULTS: &[FaultKind] = &[
              the Mailbox. Visit https://aka.ms/smtp_auth_disabled",
         ]),
         meaning: "SMTP AUTH is switched off",
+    },
+    FaultKind {
+        name: "auth-policy",
+        stage: Stage::Auth,
+        form: Form::Choice(&["security-defaults", "conditional-access", "organization"]),
+        action: Action::Refuse(&[
+            "535 5.7.139 Authentication unsuccessful, user is locked by your organization's \
+             security defaults policy. Contact your administrator.",
+            "535 5.7.139 Authentication unsuccessful, the request did not meet the criteria to be \
+             authenticated successfully. Contact your administrator.",
+            "535 5.7.139 Authentication unsuccessful, the organization configuration doesn't allow \
+             this authentication request.",
+        ]),
+        meaning: "a policy of the tenant refuses the login",
     },
     FaultKind {
         name: "auth-535",

@@ -36,7 +36,7 @@ impl Session {
             None => (argument, None),
         };
         let mechanism = match mechanism.to_ascii_uppercase().as_str() {
-            "XOAUTH2" => Mechanism::Xoauth2,
+            "XOAUTH2" if !self.xoauth2_hidden => Mechanism::Xoauth2,
             "LOGIN" => Mechanism::LoginName,
             "" => return Err(command::INVALID_ARGUMENTS.into()),
             _ => return Err("504 5.7.4 Unrecognized authentication type".into()),
@@ -119,6 +119,7 @@ impl Session {
             LoginFault::Mailbox => {
                 no(&format!("no mailbox {user:?} in this tenant, or no right to it"))
             }
+            LoginFault::Application => no("Exchange knows another Object ID than the token has"),
             LoginFault::Token(fault) => no(&format!("the access token does not count: {fault:?}")),
             LoginFault::SmtpAuth => (SMTP_AUTH_OFF, format!("SMTP AUTH is off for {user:?}")),
         })
