@@ -99,12 +99,15 @@ impl Place {
         self.environment = variables.map(|(name, value)| (name.to_owned(), value)).collect();
     }
 
+    /// Where a relay here has its configuration from.
+    pub fn sources(&self) -> Sources {
+        let file = Some(self.directory.path().join("config.toml"));
+        Sources { file, set: self.set.clone(), environment: self.environment.clone() }
+    }
+
     /// The configuration that a relay here runs with.
     pub fn config(&self) -> config::Config {
-        let file = Some(self.directory.path().join("config.toml"));
-        let (set, environment) = (self.set.clone(), self.environment.clone());
-        let sources = Sources { file, set, environment };
-        config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+        config::load(&self.sources()).unwrap_or_else(|faults| panic!("{faults}"))
     }
 
     pub async fn relay(&self) -> Relay {

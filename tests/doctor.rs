@@ -1,0 +1,370 @@
+//! The doctor against deliberate mistakes: its first red line names the cause, or the honest set of
+//! causes, and the cure beside it is the right one with the ids filled in.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "doctor/mistakes.rs"]
+mod mistakes;
+mod support;
+
+use std::time::Duration;
+
+use o365_relay::{
+    clock::Clock,
+    doctor::{
+        Daemon, Patient, examine,
+        report::{Colour, Report},
+    },
+    sandbox::{self, ClientCertificate, FederatedClaims, IdentityHost, RelayCredential, SendAs},
+};
+use secrecy::ExposeSecret;
+
+use self::{
+    mistakes::{MISTAKES, Mistake},
+    support::{
+        relay::{MAILBOX, Place, Relay, mail},
+        wait::until,
+    },
+};
+
+/// A configuration of this place, examined.
+async fn report(place: &Place, mistake: &Mistake, daemon: Daemon) -> Report {
+    let address = |text: &&str| text.parse().unwrap();
+    let patient = Patient {
+        sources: place.sources(),
+        from: mistake.from.as_ref().map(address),
+        send_to: mistake.send_to.as_ref().map(address),
+        daemon,
+        root: place.directory.path().to_path_buf(),
+    };
+    let clock = match mistake.clock_ahead {
+        0 => Clock::system(),
+        seconds => Clock::at(Clock::system().now() + Duration::from_secs(seconds)),
+    };
+    let report = examine(&patient, clock).await;
+    let text = serde_json::to_string(&report).unwrap();
+    let secret = place.sandbox.config().client_secret.expose_secret();
+    assert!(!text.contains(secret), "{}: the secret is shown: {text}", mistake.name);
+    assert!(!text.contains("eyJ"), "{}: a token is shown: {text}", mistake.name);
+    report
+}
+
+fn not_running() -> Daemon {
+    Daemon::Silent("Connection refused (os error 111)".into())
+}
+
+fn told(report: &Report) -> String {
+    let line = |check: &o365_relay::doctor::report::Check| {
+        let (colour, cure) = (check.colour.as_str(), check.cure.join("\n      "));
+        format!("{colour} {} {}: {}\n      {cure}", check.id, check.subject, check.finding)
+    };
+    report.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+async fn place(mistake: &Mistake) -> Place {
+    let mut config = sandbox::Config {
+        faults: mistake.faults.iter().map(|fault| fault.parse().unwrap()).collect(),
+        ..sandbox::Config::default()
+    };
+    (mistake.tenant)(&mut config);
+    let mut place = Place::with(config).await;
+    (mistake.make)(&mut place);
+    for setting in mistake.set {
+        place.set(setting);
+    }
+    place
+}
+
+#[tokio::test]
+async fn the_first_red_line_names_the_cause_of_each_mistake_and_its_cure() {
+    let mut failures = Vec::new();
+    for mistake in MISTAKES {
+        let place = place(mistake).await;
+        let report = report(&place, mistake, not_running()).await;
+        let config = place.sandbox.config();
+        let filled = |text: &str| {
+            text.replace("{oid}", place.sandbox.object_id())
+                .replace("{client}", &config.client_id)
+                .replace("{tenant}", &config.tenant_id)
+                .replace("{mailbox}", MAILBOX)
+                .replace("{directory}", &place.directory.path().display().to_string())
+        };
+        let mut missing = Vec::new();
+        match report.first_red() {
+            None => missing.push("a red line".to_owned()),
+            Some(first) => {
+                if first.id != mistake.red {
+                    missing.push(format!("{} as the first red line", mistake.red));
+                }
+                let all = |text: &str, words: &[&str], missing: &mut Vec<String>| {
+                    let words = words.iter().map(|word| filled(word));
+                    missing.extend(words.filter(|word| !text.contains(word.as_str())));
+                };
+                all(&first.finding, mistake.says, &mut missing);
+                all(&first.cure.join("\n"), mistake.cure, &mut missing);
+            }
+        }
+        let reds = report.checks.iter().filter(|check| check.colour == Colour::Red).count();
+        if reds != 1 + mistake.consequences {
+            missing.push(format!("{} red lines, not {reds}", 1 + mistake.consequences));
+        }
+        if !missing.is_empty() {
+            let (name, told) = (mistake.name, told(&report));
+            failures.push(format!("=== {name}: missing {missing:#?} in\n{told}"));
+        }
+    }
+    assert!(MISTAKES.len() >= 25);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[tokio::test]
+async fn a_relay_that_is_well_has_no_red_line_with_each_credential() {
+    let certificate = ClientCertificate::new(90).unwrap();
+    type Make<'a> = &'a dyn Fn(&mut Place);
+    let by_certificate = |place: &mut Place| {
+        place.sandbox.register(&certificate);
+        mistakes::use_pair(place, &certificate, &certificate);
+    };
+    let by_token = |place: &mut Place| mistakes::use_federated(place, &FederatedClaims::default());
+    let kinds: [(&str, Make<'_>); 3] = [
+        ("client secret", &|_| {}),
+        ("certificate", &by_certificate),
+        ("federated token file", &by_token),
+    ];
+    for (kind, make) in kinds {
+        let mut place = Place::new().await;
+        make(&mut place);
+        let mistake = Mistake { send_to: Some("somebody@example.com"), ..Mistake::NONE };
+        let report = report(&place, &mistake, not_running()).await;
+        let amber: Vec<_> =
+            report.checks.iter().filter(|check| check.colour > Colour::Green).collect();
+        // That no relay runs is told, and is no fault.
+        assert!(amber.len() == 1 && amber[0].id == "relay", "{kind}: {}", told(&report));
+        let credential = report.checks.iter().find(|check| check.id == "credential").unwrap();
+        assert_eq!((credential.subject.as_str(), credential.colour), (kind, Colour::Green));
+        let sent = report.checks.iter().find(|check| check.id == "send").unwrap();
+        assert!(sent.finding.contains("250 2.0.0 OK"), "{}", sent.finding);
+        assert_eq!(place.sandbox.arrivals(), 1, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_managed_identity_and_rbac_for_applications_are_no_faults() {
+    let identity = Some((IdentityHost::Imds, "127.0.0.1:0".parse().unwrap()));
+    let faults = vec!["token-content=no-roles".parse().unwrap()];
+    let config = sandbox::Config { identity, faults, ..sandbox::Config::default() };
+    let mut place = Place::with(config).await;
+    place.use_credential(&RelayCredential::ManagedIdentity);
+    let report = report(&place, &Mistake::NONE, not_running()).await;
+    assert_eq!(report.first_red(), None, "{}", told(&report));
+    let permission = report.checks.iter().find(|check| check.id == "permission").unwrap();
+    assert!(permission.finding.starts_with("no roles: right for RBAC"), "{permission:?}");
+    assert!(!report.checks.iter().any(|check| check.id == "login-tls"), "{}", told(&report));
+}
+
+#[tokio::test]
+async fn what_is_near_its_end_or_more_than_needed_is_amber() {
+    let faults = vec!["token-content=other-roles".parse().unwrap()];
+    let mut place = Place::with(sandbox::Config { faults, ..sandbox::Config::default() }).await;
+    let certificate = ClientCertificate::new(20).unwrap();
+    place.sandbox.register(&certificate);
+    mistakes::use_pair(&mut place, &certificate, &certificate);
+    let mistake = Mistake { from: Some("erp@sandbox.example"), clock_ahead: 90, ..Mistake::NONE };
+    let report = report(&place, &mistake, not_running()).await;
+    let amber: Vec<_> = report
+        .checks
+        .iter()
+        .filter(|check| check.colour == Colour::Amber)
+        .map(|check| (check.id, check.finding.as_str()))
+        .collect();
+    for (id, part) in [
+        ("credential", " ends in "),
+        ("clock", "1m 3"),
+        ("permission", "roles IMAP.AccessAsApp, POP.AccessAsApp, but not SMTP.SendAsApp"),
+        ("sender", "goes out through the mailbox relay@sandbox.example; whether that may"),
+    ] {
+        let found = amber.iter().any(|(is, finding)| *is == id && finding.contains(part));
+        assert!(found, "no {part:?} in {}", told(&report));
+    }
+}
+
+// --- beside a running relay
+
+async fn status(relay: &Relay) -> Daemon {
+    let status = relay.status().await;
+    Daemon::Answers(Box::new(serde_json::from_value(status).unwrap()))
+}
+
+async fn send(relay: &Relay) {
+    relay.client().await.send(MAILBOX, &["a@example.com"], &mail(MAILBOX, "x")).await;
+}
+
+fn of<'a>(report: &'a Report, id: &str) -> Vec<(&'a str, &'a str)> {
+    let checks = report.checks.iter().filter(|check| check.id == id);
+    checks.map(|check| (check.colour.as_str(), check.finding.as_str())).collect()
+}
+
+/// The relay as it is once it says that its mailbox is paused.
+async fn paused(relay: &Relay) -> Daemon {
+    until("a pause", async || {
+        let found = relay.status().await["lanes"][0]["pause"].is_object();
+        found.then_some(())
+    })
+    .await;
+    status(relay).await
+}
+
+#[tokio::test]
+async fn all_is_green_beside_a_relay_that_runs() {
+    let mut place = Place::new().await;
+    let relay = place.relay().await;
+    let daemon = status(&relay).await;
+    let report = report(&place, &Mistake::NONE, daemon).await;
+    assert_eq!(report.result(), Colour::Green, "{}", told(&report));
+    assert_eq!(of(&report, "listener"), [("green", "answers; no other host can reach it")]);
+    assert!(of(&report, "relay")[0].1.contains("no pause, 0 queued"), "{}", told(&report));
+    assert_eq!(of(&report, "queue")[0].0, "green");
+    send(&relay).await;
+    place.arrivals(1).await; // nothing was disturbed
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_pause_of_the_running_relay_is_red_with_its_cause_and_amber_without() {
+    let place = Place::new().await;
+    place.sandbox.set_fault("auth-535".parse().unwrap());
+    let relay = place.relay().await;
+    send(&relay).await;
+    let daemon = paused(&relay).await;
+    let sick = report(&place, &Mistake::NONE, daemon).await;
+    let first = sick.first_red().unwrap();
+    assert_eq!(first.id, "login", "{}", told(&sick));
+    assert!(first.finding.contains("the running relay is refused since 20"), "{}", first.finding);
+    assert_eq!(of(&sick, "relay")[0].0, "red");
+
+    place.sandbox.clear_faults();
+    let daemon = status(&relay).await;
+    let mended = report(&place, &Mistake::NONE, daemon).await;
+    assert_eq!(mended.first_red(), None, "{}", told(&mended));
+    let (colour, finding) = of(&mended, "relay")[0];
+    assert!(
+        colour == "amber" && finding.contains("paused") || finding.contains("since"),
+        "{finding}"
+    );
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_blocked_mailbox_is_not_tried_again() {
+    let place = Place::new().await;
+    place.sandbox.set_fault("blocked=5.2.251".parse().unwrap());
+    let relay = place.relay().await;
+    send(&relay).await;
+    let daemon = paused(&relay).await;
+    let struck = place.sandbox.faults()[0].struck;
+    let mistake = Mistake { send_to: Some("a@example.com"), ..Mistake::NONE };
+    let report = report(&place, &mistake, daemon).await;
+    let first = report.first_red().unwrap();
+    assert_eq!(first.id, "relay", "{}", told(&report));
+    assert!(first.finding.contains("550 5.2.251"), "{}", first.finding);
+    assert!(first.cure.join(" ").contains("Sent Items"), "{:?}", first.cure);
+    assert_eq!(of(&report, "send")[0].0, "grey");
+    assert_eq!(place.sandbox.faults()[0].struck, struck, "the mailbox was used");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_is_held_and_another_version_are_told() {
+    let place =
+        Place::with(sandbox::Config { send_as: SendAs::OnlyMailbox, ..sandbox::Config::default() })
+            .await;
+    let relay = place.relay().await;
+    let erp = "erp@sandbox.example";
+    relay.client().await.send(erp, &["a@example.com"], &mail(erp, "x")).await;
+    let mut status = until("a held sender", async || {
+        let status = relay.status().await;
+        status["lanes"][0]["held_senders"][0].is_object().then_some(status)
+    })
+    .await;
+    status["version"] = "0.0.1".into();
+    let daemon = Daemon::Answers(Box::new(serde_json::from_value(status).unwrap()));
+    let report = report(&place, &Mistake::NONE, daemon).await;
+    let first = report.first_red().unwrap();
+    assert!(first.finding.contains("mail from erp@sandbox.example is held"), "{first:?}");
+    assert!(first.cure.join(" ").contains("Add-RecipientPermission"), "{first:?}");
+    assert!(told(&report).contains("it is version 0.0.1, this program is"), "{}", told(&report));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn who_else_answers_on_the_port_is_told() {
+    let mut place = Place::new().await;
+    let relay = place.relay().await;
+    let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = stranger.local_addr().unwrap().port();
+    place.set(&format!("listener.addresses=127.0.0.1:{port}"));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = stranger.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut client, b"SSH-2.0-x\r\n").await;
+        }
+    });
+    let daemon = status(&relay).await;
+    let other = report(&place, &Mistake::NONE, daemon).await;
+    let first = other.first_red().unwrap();
+    assert!(first.id == "listener" && first.finding.contains("SSH-2.0"), "{}", told(&other));
+    assert!(first.cure.join(" ").contains(&format!("sport = :{port}")), "{first:?}");
+
+    // The relay runs, but is not where clients look for it.
+    place.set("listener.addresses=127.0.0.1:1");
+    let daemon = status(&relay).await;
+    let nobody = report(&place, &Mistake::NONE, daemon).await;
+    let first = nobody.first_red().unwrap();
+    assert!(first.finding.contains("nothing answers at 127.0.0.1:1"), "{}", told(&nobody));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_for_other_hosts_is_tried_at_its_addresses() {
+    let mut place = Place::new().await;
+    place.set("listener.addresses=0.0.0.0:0");
+    place.set("listener.allow=127.0.0.0/8,0.0.0.0/0");
+    let relay = place.relay().await;
+    let daemon = status(&relay).await;
+    let open = report(&place, &Mistake::NONE, daemon).await;
+    let (colour, finding) = of(&open, "listener")[0];
+    assert!(colour == "amber" && finding.contains("every host that reaches it"), "{finding}");
+    relay.stop().await;
+
+    place.set("listener.allow=127.0.0.0/8,10.1.2.0/24");
+    let relay = place.relay().await;
+    let daemon = status(&relay).await;
+    let narrow = report(&place, &Mistake::NONE, daemon).await;
+    let (colour, finding) = of(&narrow, "listener")[0];
+    assert!(colour == "green" && finding.contains("hosts of 10.1.2.0/24 may send"), "{finding}");
+
+    // It runs with a list that the file does not have any more.
+    place.set("listener.allow=10.1.2.0/24");
+    let daemon = status(&relay).await;
+    let older = report(&place, &Mistake::NONE, daemon).await;
+    let first = older.first_red().unwrap();
+    assert!(
+        first.finding.contains("talks to 127.0.0.1, which listener.allow does not"),
+        "{first:?}"
+    );
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn files_of_another_user_in_the_queue_are_told() {
+    use std::os::unix::fs::chown;
+    let place = Place::new().await;
+    place.relay().await.stop().await;
+    let queue = place.directory.path().join("queue");
+    if chown(queue.join("queue.db"), Some(12_345), None).is_err() {
+        return eprintln!("skipped: only root can give files away");
+    }
+    let report = report(&place, &Mistake::NONE, not_running()).await;
+    let first = report.first_red().unwrap();
+    assert!(first.id == "queue" && first.finding.contains("queue.db to user 12345"), "{first:?}");
+    assert!(first.cure[0].starts_with("chown -R "), "{first:?}");
+}
