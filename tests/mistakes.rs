@@ -26,7 +26,7 @@ fn a_newcomer_without_a_configuration_is_shown_the_way() {
     if Path::new(file).exists() {
         return eprintln!("skipped: this host has a {file}");
     }
-    for arguments in [&[][..], &["run"], &["config", "check"], &["status"]] {
+    for arguments in [&[][..], &["run"], &["config", "check"], &["status"], &["doctor"]] {
         tell(&mut o365_relay(arguments.iter().copied())).fails(
             78,
             &[

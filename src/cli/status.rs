@@ -48,6 +48,9 @@ fn show(status: &Status) -> std::io::Result<()> {
     } else {
         format!("ready      NO: {}", in_short(status).join("; "))
     })?;
+    if !status.readiness.ready || status.lanes.iter().any(|lane| lane.pause.is_some()) {
+        line("find out   o365-relay doctor")?;
+    }
     show_token(&status.token)?;
     if let Some(QueueRebuilt { time, set_aside, lost, kept_in }) = &status.queue_rebuilt {
         line(format!("queue      WAS DAMAGED, rebuilt {time}: {set_aside} held, {lost} lost"))?;

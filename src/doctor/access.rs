@@ -141,34 +141,37 @@ fn no_way_in(case: &Case<'_>, token: &Token, mailbox: &str, reply: &Reply) -> Ch
             .cure(classic.service_principal());
     }
     if hve {
-        check = check.cures(classic.grant()).cure(classic.test());
-    } else {
-        check = check
-            .cure("# 2. Path B, to be preferred: RBAC for Applications. InScope must be True:")
-            .cure(rbac.test())
-            .cure("#    Else (each line can be run again):")
-            .cures(rbac.grant());
-        if consented {
-            check = check.cure(
-                "#    Then remove the API permission SMTP.SendAsApp: with it, the mailbox's own \
-                 permissions are asked.",
-            );
-        }
-        check = check.cure("#    Or path A, the classic way:");
-        if !consented {
-            check = check.cure(
-                "#    App registrations > API permissions: Office 365 Exchange Online, Application \
-                 permission SMTP.SendAsApp, admin consent; then",
-            );
-        }
-        check = check
-            .cures(classic.grant())
-            .cure("# 3. SMTP AUTH of the mailbox")
-            .cure(classic.smtp_auth_of_mailbox());
+        return check.cures(classic.grant()).cure(classic.test());
     }
+    check = match consented {
+        true => path_a(
+            check,
+            &classic,
+            "# 2. Path A, as the token has it: AccessRights must show FullAccess",
+        )
+        .cure("#    Or path B, to be preferred (RBAC for Applications): remove the API permission")
+        .cure("#    SMTP.SendAsApp, as with it the mailbox's own permissions are asked; then")
+        .cures(rbac.grant())
+        .cure(rbac.test()),
+        false => path_a(
+            check
+                .cure("# 2. Path B, to be preferred: RBAC for Applications. InScope must be True:")
+                .cure(rbac.test())
+                .cure("#    Else (each line can be run again):")
+                .cures(rbac.grant()),
+            &classic,
+            "#    Or path A, the classic way: App registrations > API permissions: Office 365 \
+             Exchange Online, Application permission SMTP.SendAsApp, admin consent; then",
+        ),
+    };
+    let check = check.cure("# 3. SMTP AUTH of the mailbox").cure(classic.smtp_auth_of_mailbox());
     check
         .cure(format!("# 4. Is it the right mailbox? Get-Mailbox -Identity {}", quoted(mailbox)))
         .cure("# Then wait until it has spread: o365-relay doctor --wait 2h")
+}
+
+fn path_a(check: Check, classic: &Access, title: &str) -> Check {
+    check.cure(title).cures(classic.grant()).cure(classic.test())
 }
 
 impl Case<'_> {
@@ -197,8 +200,11 @@ impl Case<'_> {
     }
 
     fn ago(&self, then: UnixMillis) -> String {
-        let seconds = self.now().since(then).as_secs();
-        let rounded = if seconds < 60 { seconds } else { seconds / 60 * 60 };
-        humantime::format_duration(std::time::Duration::from_secs(rounded)).to_string()
+        match self.now().since(then).as_secs() / 60 {
+            0 => "less than a minute".into(),
+            minutes => {
+                humantime::format_duration(std::time::Duration::from_secs(minutes * 60)).to_string()
+            }
+        }
     }
 }

@@ -263,16 +263,11 @@ pub(super) fn proxies(case: &Case<'_>) -> String {
     }
 }
 
-/// An advice as it stands in the middle of a line elsewhere.
+/// An advice that stands in the middle of a line elsewhere. Commands begin with a capital anyway.
 pub(super) fn sentence(advice: &str) -> String {
     let mut letters = advice.chars();
-    match letters.next() {
-        // A command keeps its letters.
-        Some(first) if !advice.contains(" -Identity ") => {
-            first.to_uppercase().chain(letters).collect()
-        }
-        _ => advice.to_owned(),
-    }
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
 }
 
 /// For each single step.

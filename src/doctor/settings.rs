@@ -4,6 +4,7 @@ use std::fs;
 
 use super::{
     Patient,
+    login_host::sentence,
     report::{Check, Report},
 };
 use crate::{
@@ -60,9 +61,15 @@ fn is_credential(text: &str) -> bool {
 }
 
 fn credential_fault(fault: &Fault) -> Check {
-    let red = Check::red("credential", "credential", fault.to_string());
-    // The message ends with the next step already, as every fault of a configuration does.
-    if fault.message().starts_with("required") {
+    // A fault of a file ends with the next step, which has a place of its own here.
+    let (what, step) = match fault.message().split_once("; ") {
+        Some((what, step)) if !what.starts_with("required") => (what, Some(step)),
+        _ => (fault.message(), None),
+    };
+    let origin = fault.origin().map(|origin| format!(" ({origin})")).unwrap_or_default();
+    let finding = format!("`{}`: {what}{origin}", fault.subject());
+    let red = Check::red("credential", "credential", finding);
+    if what.starts_with("required") {
         return red
             .cure(
                 "Set one credential (docs/credentials.md). Where systemd hands it over, look as \
@@ -73,17 +80,13 @@ fn credential_fault(fault: &Fault) -> Check {
                  o365-relay doctor",
             );
     }
-    if fault.message().contains("ermission denied") {
+    if what.contains("ermission denied") {
         return red.cure(
-            "If only you may not read it, run the doctor as root or as the user of the relay; \
-                 else let that user own the file, with mode 0600.",
+            "If only you may not read it, run the doctor as root or as the user of the relay; else \
+             let that user own the file, with mode 0600.",
         );
     }
-    if let Some((_, step)) = fault.message().split_once("; ") {
-        let step = step.to_owned();
-        return red.cure(step);
-    }
-    red.cure("o365-relay config check   # once it is mended")
+    red.cure(sentence(step.unwrap_or("mend it, then: o365-relay config check")))
 }
 
 /// The credential as its files are now. What cannot be read was a fault already.

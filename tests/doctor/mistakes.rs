@@ -135,7 +135,7 @@ pub const MISTAKES: &[Mistake] = &[
             "office365.certificate_file",
             "does not belong to the private key in {directory}/key.pem",
         ],
-        cure: &["put certificate and key of one pair there"],
+        cure: &["Put certificate and key of one pair there"],
         ..Mistake::NONE
     },
     Mistake {
@@ -161,7 +161,7 @@ pub const MISTAKES: &[Mistake] = &[
         },
         red: "credential",
         says: &["office365.client_secret_file", "No such file", "{directory}/client_secret"],
-        cure: &["put the client secret's Value there"],
+        cure: &["Put the client secret's Value there"],
         ..Mistake::NONE
     },
     Mistake {
@@ -424,7 +424,9 @@ pub const MISTAKES: &[Mistake] = &[
         red: "login",
         says: &["the application has no FullAccess", "there is no mailbox o'neill@sandbox.example"],
         cure: &[
+            "Path A, as the token has it",
             "Add-MailboxPermission -Identity 'o''neill@sandbox.example' -User '{oid}'",
+            "Test-ServicePrincipalAuthorization -Identity '{oid}' -Resource 'o''neill@sandbox.example'",
             "Get-Mailbox -Identity 'o''neill@sandbox.example'",
         ],
         ..Mistake::NONE

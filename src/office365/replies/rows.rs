@@ -44,7 +44,7 @@ pub(super) static ROWS: &[Row] = &[
     row("535", &[], Lane, PauseRule::LOGIN,
         "535 5.7.3 Authentication unsuccessful [PN4P287CA0064.INDP287.PROD.OUTLOOK.COM 2025-04-26T18:06:35.781Z 08DD842467C8274D]",
         "the token is good but opens no way into the mailbox: the app has no right on it, was registered in Exchange with the wrong Object ID, or the change has not spread yet (30 min to 2 h)",
-        "Get-ServicePrincipal | Format-List ObjectId must show {object_id}; then Add-MailboxPermission -Identity {mailbox} -User {object_id} -AccessRights FullAccess"),
+        "run `o365-relay doctor`, which tells the causes apart; Get-ServicePrincipal | Format-List ObjectId must show {object_id}; then Add-MailboxPermission -Identity {mailbox} -User {object_id} -AccessRights FullAccess"),
     row("530 5.7.57 5.7.0", &[], Relay, PauseRule::LOGIN,
         "530 5.7.57 Client not authenticated to send mail.",
         "the server wants STARTTLS or AUTH that it did not get",
