@@ -119,8 +119,9 @@ async fn the_first_red_line_names_the_cause_of_each_mistake_and_its_cure() {
 
 #[tokio::test]
 async fn a_relay_that_is_well_has_no_red_line_with_each_credential() {
-    let certificate = ClientCertificate::new(90).unwrap();
     type Make<'a> = &'a dyn Fn(&mut Place);
+
+    let certificate = ClientCertificate::new(90).unwrap();
     let by_certificate = |place: &mut Place| {
         place.sandbox.register(&certificate);
         mistakes::use_pair(place, &certificate, &certificate);

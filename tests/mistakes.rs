@@ -446,7 +446,7 @@ impl Mistake<'_> {
             let told = relay.ask(&["status"]);
             self.words.iter().all(|word| told.out.contains(word)).then_some(told)
         });
-        status.succeeds(&["1 queued"]);
+        status.succeeds(&["1 queued", "o365-relay doctor"]);
         assert_eq!(status.out.matches(self.words[0]).count(), 1, "{status:#?}");
         let ready = relay.ask(&["health", "--ready"]);
         assert_eq!(ready.code, Some(self.ready), "{ready:#?}");

@@ -48,7 +48,9 @@ fn show(status: &Status) -> std::io::Result<()> {
     } else {
         format!("ready      NO: {}", in_short(status).join("; "))
     })?;
-    if !status.readiness.ready || status.lanes.iter().any(|lane| lane.pause.is_some()) {
+    let paused =
+        status.relay_pause.is_some() || status.lanes.iter().any(|lane| lane.pause.is_some());
+    if paused || !status.readiness.ready {
         line("find out   o365-relay doctor")?;
     }
     show_token(&status.token)?;

@@ -50,7 +50,7 @@ pub(super) fn refused(
     if says("smtpclientauthentication is disabled") || says("smtp_auth_disabled") {
         return switched_off(case, token, mailbox, reply, says("for the tenant"));
     }
-    if reply.code().value() == 535 && status != Some((7, 139)) {
+    if reply.code().value() == 535 && matches!(status, None | Some((7, 3))) {
         return no_way_in(case, token, mailbox, reply);
     }
     let object_id = token.claims.oid.as_deref();
@@ -104,7 +104,6 @@ fn switched_off(
 
 fn no_way_in(case: &Case<'_>, token: &Token, mailbox: &str, reply: &Reply) -> Check {
     let classic = access(case, Some(token), mailbox, Path::Classic);
-    let rbac = access(case, Some(token), mailbox, Path::Applications(Group::Own));
     let consented = token.claims.roles.iter().any(|role| role == SEND_AS_APP);
     let oid = &classic.object_id;
     let hve = case.config.cloud == Cloud::Hve;
@@ -122,52 +121,63 @@ fn no_way_in(case: &Case<'_>, token: &Token, mailbox: &str, reply: &Reply) -> Ch
          mailbox {mailbox}; or the change has not spread yet, which takes 30 min to 2 h ({})",
         case.since_login(mailbox)
     );
-    let mut check = Check::red("login", subject(mailbox), finding)
+    let check = Check::red("login", subject(mailbox), finding)
         .fact("oid", token.claims.oid.clone())
         .cure("# Exchange PowerShell, as an Exchange Administrator")
         .cure(classic.connect());
-    if !hve {
-        check = check
-            .cure(format!("# 1. Is the application known, with ObjectId {oid}?"))
-            .cure(format!(
-                "Get-ServicePrincipal | Where-Object {{ $_.AppId -eq {} }} | Format-List \
-                 DisplayName,AppId,ObjectId",
-                quoted(&classic.client_id)
-            ))
-            .cure(
-                "#    With another ObjectId: Remove-ServicePrincipal -Identity <that ObjectId>. If \
-                 there is none (any more):",
-            )
-            .cure(classic.service_principal());
-    }
     if hve {
         return check.cures(classic.grant()).cure(classic.test());
     }
-    check = match consented {
-        true => path_a(
-            check,
-            &classic,
-            "# 2. Path A, as the token has it: AccessRights must show FullAccess",
-        )
-        .cure("#    Or path B, to be preferred (RBAC for Applications): remove the API permission")
-        .cure("#    SMTP.SendAsApp, as with it the mailbox's own permissions are asked; then")
-        .cures(rbac.grant())
-        .cure(rbac.test()),
-        false => path_a(
-            check
-                .cure("# 2. Path B, to be preferred: RBAC for Applications. InScope must be True:")
-                .cure(rbac.test())
-                .cure("#    Else (each line can be run again):")
-                .cures(rbac.grant()),
-            &classic,
-            "#    Or path A, the classic way: App registrations > API permissions: Office 365 \
-             Exchange Online, Application permission SMTP.SendAsApp, admin consent; then",
-        ),
+    let check = known(check, &classic);
+    let rbac = access(case, Some(token), mailbox, Path::Applications(Group::Own));
+    let check = if consented {
+        path_a_first(check, &classic, &rbac)
+    } else {
+        path_b_first(check, &classic, &rbac)
     };
-    let check = check.cure("# 3. SMTP AUTH of the mailbox").cure(classic.smtp_auth_of_mailbox());
     check
+        .cure("# 3. SMTP AUTH of the mailbox")
+        .cure(classic.smtp_auth_of_mailbox())
         .cure(format!("# 4. Is it the right mailbox? Get-Mailbox -Identity {}", quoted(mailbox)))
         .cure("# Then wait until it has spread: o365-relay doctor --wait 2h")
+}
+
+/// The trap of the two Object IDs: with the wrong one every step succeeds and AUTH fails.
+fn known(check: Check, classic: &Access) -> Check {
+    check
+        .cure(format!("# 1. Is the application known, with ObjectId {}?", classic.object_id))
+        .cure(format!(
+            "Get-ServicePrincipal | Where-Object {{ $_.AppId -eq {} }} | Format-List \
+             DisplayName,AppId,ObjectId",
+            quoted(&classic.client_id)
+        ))
+        .cure(
+            "#    With another ObjectId: Remove-ServicePrincipal -Identity <that ObjectId>. If there \
+             is none (any more):",
+        )
+        .cure(classic.service_principal())
+}
+
+fn path_a_first(check: Check, classic: &Access, rbac: &Access) -> Check {
+    let title = "# 2. Path A, as the token has it: AccessRights must show FullAccess";
+    path_a(check, classic, title)
+        .cure(
+            "#    Or path B, to be preferred (RBAC for Applications): remove the API permission \
+             SMTP.SendAsApp, as with it the mailbox's own permissions are asked; then",
+        )
+        .cures(rbac.grant())
+        .cure(rbac.test())
+}
+
+fn path_b_first(check: Check, classic: &Access, rbac: &Access) -> Check {
+    let check = check
+        .cure("# 2. Path B, to be preferred: RBAC for Applications. InScope must be True:")
+        .cure(rbac.test())
+        .cure("#    Else (each line can be run again):")
+        .cures(rbac.grant());
+    let title = "#    Or path A, the classic way: App registrations > API permissions: Office 365 \
+                 Exchange Online, Application permission SMTP.SendAsApp, admin consent; then";
+    path_a(check, classic, title)
 }
 
 fn path_a(check: Check, classic: &Access, title: &str) -> Check {

@@ -121,10 +121,16 @@ fn permission(case: &Case<'_>, claims: &Claims) -> Check {
         let roles = claims.roles.join(", ");
         return facts(Check::green(id, subject, format!("roles: {roles}")));
     }
+    facts(roles(claims))
+}
+
+/// Either the one that path A needs, or none.
+fn roles(claims: &Claims) -> Check {
+    let (id, subject) = ("permission", "token: permission");
     let others: Vec<_> =
         claims.roles.iter().filter(|role| *role != SEND_AS_APP).map(String::as_str).collect();
     let others = others.join(", ");
-    let check = match (claims.roles.iter().any(|role| role == SEND_AS_APP), others.as_str()) {
+    match (claims.roles.iter().any(|role| role == SEND_AS_APP), others.as_str()) {
         (true, "") => Check::green(
             id,
             subject,
@@ -152,10 +158,9 @@ fn permission(case: &Case<'_>, claims: &Claims) -> Check {
         )
         .cure(
             "On the classic way grant the Application permission SMTP.SendAsApp of Office 365 \
-               Exchange Online with admin consent; else remove the permissions.",
+             Exchange Online with admin consent; else remove the permissions.",
         ),
-    };
-    facts(check)
+    }
 }
 
 /// `exp` by this host's clock.

@@ -49,7 +49,7 @@ pub(super) async fn check(
             continue;
         }
         let smarthost = Smarthost::new(case.config.delivery.clone());
-        let login = timeout(PATIENCE, smarthost.connect(mailbox, &token.token)).await;
+        let login = timeout(PATIENCE, smarthost.connect(mailbox, &token.access)).await;
         let login = login.unwrap_or_else(|_| {
             let cause = format!("no answer within {PATIENCE:?}");
             Err(Trouble::Broken { stage: Stage::Auth, cause })

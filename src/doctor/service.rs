@@ -131,7 +131,7 @@ fn user_name(passwd: &str, uid: u32) -> Option<String> {
     line.split(':').next().map(str::to_owned)
 }
 
-/// Bit 10 of the effective capabilities is CAP_NET_BIND_SERVICE.
+/// Bit 10 of the effective capabilities is `CAP_NET_BIND_SERVICE`.
 fn may_bind(status: &str) -> bool {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());

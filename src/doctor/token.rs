@@ -12,7 +12,7 @@ use crate::{
 
 /// A token that Exchange may take, with what is in it.
 pub(super) struct Token {
-    pub token: AccessToken,
+    pub access: AccessToken,
     pub claims: Claims,
     /// Whether its claims rule out that it opens a mailbox.
     pub hopeless: bool,
@@ -38,12 +38,12 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> Option<Token>
             "token",
             "it is no readable JWT, so nothing can be said about what it is for",
         ));
-        return Some(Token { token, claims: Claims::default(), hopeless: false });
+        return Some(Token { access: token, claims: Claims::default(), hopeless: false });
     };
     let checks = claims::judge(case, &claims);
     let hopeless = checks.iter().any(|check| check.colour == super::report::Colour::Red);
     report.extend(checks);
-    Some(Token { token, claims, hopeless })
+    Some(Token { access: token, claims, hopeless })
 }
 
 fn refused(case: &Case<'_>, error: &TokenError) -> Check {

@@ -1,7 +1,7 @@
 //! Client assertions: a JWT (RFC 7519) that says "this is me, now, to you" (RFC 7523 section 3),
 //! signed with the key of a certificate that Entra ID knows.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL};
 use ring::{
@@ -79,7 +79,10 @@ fn thumbprint(algorithm: &'static digest::Algorithm, pair: &Pair) -> String {
 /// The certificate's SHA-1 in upper-case hexadecimal digits.
 pub(super) fn sha1_in_hex(pair: &Pair) -> String {
     let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &pair.certificate);
-    digest.as_ref().iter().map(|octet| format!("{octet:02X}")).collect()
+    digest.as_ref().iter().fold(String::new(), |mut hex, octet| {
+        let _ = write!(hex, "{octet:02X}");
+        hex
+    })
 }
 
 /// How long before now it is valid already, for clocks that go slow at the other side.
