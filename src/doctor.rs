@@ -67,6 +67,8 @@ pub enum Daemon {
     Silent(String),
     /// Something answers, but not as a relay does.
     Odd(String),
+    /// A relay answers that cannot tell how it is, in its words.
+    Unwell(String),
     /// This.
     Answers(Box<Status>),
 }
@@ -77,7 +79,7 @@ impl Daemon {
     pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Answers(status) => Some(status),
-            Self::Off | Self::Silent(_) | Self::Odd(_) => None,
+            Self::Off | Self::Silent(_) | Self::Odd(_) | Self::Unwell(_) => None,
         }
     }
 }

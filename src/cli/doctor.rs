@@ -5,6 +5,7 @@ use std::{
 };
 
 use clap::Args;
+use hyper::StatusCode;
 use tokio::time::Instant;
 
 use super::{
@@ -104,6 +105,9 @@ async fn ask(sources: &Sources) -> Result<Daemon, Failure> {
 
 async fn status(address: SocketAddr) -> Daemon {
     let body = match fetch::ask(address, "/status").await {
+        Ok((StatusCode::INTERNAL_SERVER_ERROR, body)) => {
+            return Daemon::Unwell(String::from_utf8_lossy(&body).trim_end().to_owned());
+        }
         Ok((_, body)) => body,
         Err(cause) => return Daemon::Silent(cause),
     };

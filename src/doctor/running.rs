@@ -39,6 +39,14 @@ pub(super) fn check(case: &Case<'_>, logins: &[LoggedIn], report: &mut Report) {
             report.add(check.cure("Set http.address to an address of the relay's own."));
             return;
         }
+        Daemon::Unwell(words) => {
+            let check = Check::red(ID, SUBJECT, format!("it cannot tell how it is: {words}"));
+            let check = check.cure("journalctl -u o365-relay -p err   # what it met");
+            report.add(
+                check.cure("If the queue is damaged: docs/reliability.md tells what is kept."),
+            );
+            return;
+        }
         Daemon::Answers(status) => status,
     };
     let before = report.checks.len();
@@ -124,7 +132,20 @@ fn lane_checks(lane: &LaneStatus, logged_in: bool) -> Vec<Check> {
         let what = format!("mail from {} is held", held.sender);
         paused(subject.clone(), &what, &held.pause, false)
     });
-    pause.into_iter().chain(held).collect()
+    pause.into_iter().chain(held).chain(used_up(lane, &subject)).collect()
+}
+
+/// The relay counts recipients itself, and waits without a pause once they are used up.
+fn used_up(lane: &LaneStatus, subject: &str) -> Option<Check> {
+    let most = lane.recipients_per_day.filter(|most| lane.recipients_today >= *most)?;
+    let finding = format!(
+        "the {most} recipients of the last 24 hours are used up (office365.recipients_per_day): mail \
+         waits"
+    );
+    let check = Check::red(ID, subject, finding);
+    Some(
+        check.cure("Wait, or spread the mail over several mailboxes: Exchange allows 10,000 each."),
+    )
 }
 
 /// Whether a login that goes well now shows that the cause is gone. It does not for what Exchange
