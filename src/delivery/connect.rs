@@ -9,7 +9,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use rustls::{CertificateError as Certificate, Error};
 use rustls_pki_types::ServerName;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
@@ -59,14 +59,13 @@ pub(super) async fn connect(config: &Config, control: Control) -> Result<Wire, T
 ///
 /// # Errors
 /// [`Trouble`] of a stage up to EHLO.
-pub async fn greet(address: SocketAddr, ehlo_name: &str) -> Result<Reply, Trouble> {
-    let connect = timeout(ADDRESS_PATIENCE, TcpStream::connect(address)).await;
-    let mut stream = connect
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|error| Trouble::broken(Stage::Connect, error.to_string()))?;
-    expect(Stage::Greeting, 220, plain_reply(&mut stream, Stage::Greeting).await?)?;
+pub async fn greet(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ehlo_name: &str,
+) -> Result<Reply, Trouble> {
+    expect(Stage::Greeting, 220, plain_reply(stream, Stage::Greeting).await?)?;
     let hello = format!("EHLO {ehlo_name}\r\n");
-    let reply = plain_exchange(&mut stream, Stage::Ehlo, &hello).await?;
+    let reply = plain_exchange(stream, Stage::Ehlo, &hello).await?;
     // Whether goodbye is heard does not matter any more.
     let _ = stream.write_all(b"QUIT\r\n").await;
     expect(Stage::Ehlo, 250, reply)
@@ -119,7 +118,7 @@ pub(super) fn expect(stage: Stage, code: u16, reply: Reply) -> Result<Reply, Tro
 }
 
 async fn plain_exchange(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     stage: Stage,
     line: &str,
 ) -> Result<Reply, Trouble> {
@@ -127,7 +126,10 @@ async fn plain_exchange(
     plain_reply(stream, stage).await
 }
 
-async fn plain_reply(stream: &mut TcpStream, stage: Stage) -> Result<Reply, Trouble> {
+async fn plain_reply(
+    stream: &mut (impl AsyncRead + Unpin),
+    stage: Stage,
+) -> Result<Reply, Trouble> {
     let octets = within(stage, read_reply(stream)).await?;
     Reply::parse(&octets).ok_or_else(|| Trouble::no_reply(stage, &octets))
 }
@@ -141,7 +143,7 @@ async fn within<T>(stage: Stage, work: impl Future<Output = io::Result<T>>) -> R
 }
 
 /// One reply, not an octet more.
-async fn read_reply(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_reply(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut reply = Vec::new();
     let mut line_start = 0;
     loop {

@@ -1,46 +1,72 @@
-//! The listener: whether it answers where clients look for it, and who else could reach it.
+//! The listeners: whether each answers where clients look for it, and who else could reach it.
 
 use std::{
-    fs,
+    fmt, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 
 use super::{
     Case,
     report::{Check, Report},
 };
-use crate::delivery::{
-    greet,
-    trouble::{Stage, Trouble},
+use crate::{
+    delivery::{
+        greet,
+        trouble::{Stage, Trouble},
+    },
+    listener::{Address, Config, Tls},
 };
 
 const ID: &str = "listener";
 
 pub(super) async fn check(case: &Case<'_>, report: &mut Report) {
     let interfaces = interfaces(&case.patient.root);
-    for address in addresses(case) {
-        let subject = format!("listener {address}");
-        if address.port() == 0 {
-            let why = "the port is chosen at start, and no running relay tells it";
-            report.add(Check::grey(ID, subject, why));
-            continue;
+    for listener in &case.config.listeners {
+        for address in addresses(case, listener) {
+            report.add(one(case, listener, &address, &interfaces).await);
         }
-        let check = one(case, subject, address, &interfaces).await;
-        report.add(check);
     }
 }
 
-/// Where the relay listens: as it says itself, if the configuration leaves the ports open.
-fn addresses(case: &Case<'_>) -> Vec<SocketAddr> {
-    let configured = &case.config.listener.addresses;
-    let open = configured.iter().any(|address| address.port() == 0);
-    match case.patient.daemon.status() {
-        Some(status) if open => status.listening.clone(),
-        _ => configured.clone(),
+/// Where a listener listens: as the relay says itself, if the configuration leaves ports open.
+fn addresses(case: &Case<'_>, listener: &Config) -> Vec<Address> {
+    let open = listener.addresses.iter().any(|address| port_of(address) == Some(0));
+    let told = case.patient.daemon.status().filter(|_| open);
+    let told = told.and_then(|status| status.listeners.iter().find(|it| it.name == listener.name));
+    match told {
+        Some(told) => told.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        None => listener.addresses.clone(),
+    }
+}
+
+fn port_of(address: &Address) -> Option<u16> {
+    match address {
+        Address::Tcp(address) => Some(address.port()),
+        Address::Unix(_) => None,
+    }
+}
+
+async fn one(
+    case: &Case<'_>,
+    listener: &Config,
+    address: &Address,
+    interfaces: &[IpAddr],
+) -> Check {
+    let subject = format!("listener {address}");
+    match address {
+        Address::Tcp(address) if address.port() == 0 => {
+            Check::grey(ID, subject, "the port is chosen at start, and no running relay tells it")
+        }
+        Address::Tcp(address) => tcp(case, listener, subject, *address, interfaces).await,
+        Address::Unix(path) => unix(case, listener, subject, path).await,
     }
 }
 
@@ -48,56 +74,85 @@ fn addresses(case: &Case<'_>) -> Vec<SocketAddr> {
 enum Met {
     /// It is ours, and talks to us.
     Ours,
-    /// It is ours, and `listener.allow` keeps us out.
+    /// It is ours, and its `allow` keeps us out.
     KeptOut,
+    /// It wants TLS before a word is said.
+    Locked,
     /// Nothing listens.
     Nobody(String),
     /// Something that is not us.
     Stranger(String),
 }
 
-async fn one(
+async fn tcp(
     case: &Case<'_>,
+    listener: &Config,
     subject: String,
     address: SocketAddr,
     interfaces: &[IpAddr],
 ) -> Check {
     let places = places(address, interfaces);
+    let keys = &listener.keys;
+    let locked = matches!(listener.tls, Tls::Implicit(_));
     for place in &places {
-        let allowed = case.config.listener.allow.iter().any(|net| net.contains(place));
+        if listener.proxy_protocol.iter().any(|net| net.contains(place)) {
+            let why =
+                format!("only a balancer may talk to it from {place} ({keys}.proxy_protocol)");
+            return Check::grey(ID, subject, &why);
+        }
+        let allowed = listener.allow.iter().any(|net| net.contains(place));
         let target = SocketAddr::new(*place, address.port());
-        match (meet(case, target).await, allowed) {
+        match (meet(listener, locked, TcpStream::connect(target)).await, allowed) {
             (Met::Ours, true) | (Met::KeptOut, false) => {}
-            (Met::Nobody(cause), _) => return nobody(case, subject, target, &cause),
+            (Met::Locked, _) => {
+                let finding = "takes connections; its TLS was not tried";
+                return Check::green(ID, subject, finding);
+            }
+            (Met::Nobody(cause), _) => return nobody(case, subject, &target, &cause),
             (Met::Stranger(what), _) => {
                 let finding = format!("something else than this relay answers at {target}: {what}");
                 return Check::red(ID, subject, finding).cure(format!(
-                    "ss -ltnp 'sport = :{}'   # shows who; stop it or change listener.addresses",
+                    "ss -ltnp 'sport = :{}'   # shows who; stop it or change {keys}.addresses",
                     address.port()
                 ));
             }
             (Met::KeptOut, true) => {
-                let finding = format!("refuses {place}, which listener.allow has");
-                return Check::red(ID, subject, finding)
-                    .cure("systemctl restart o365-relay   # it runs with an older configuration");
+                let finding = format!("refuses {place}, which {keys}.allow has");
+                return Check::red(ID, subject, finding).cure(OLDER);
             }
             (Met::Ours, false) => {
-                let finding = format!("talks to {place}, which listener.allow does not have");
-                return Check::red(ID, subject, finding)
-                    .cure("systemctl restart o365-relay   # it runs with an older configuration");
+                let finding = format!("talks to {place}, which {keys}.allow does not have");
+                return Check::red(ID, subject, finding).cure(OLDER);
             }
         }
     }
-    reach(case, subject, address, &places)
+    reach(listener, subject, address, &places)
+}
+
+async fn unix(case: &Case<'_>, listener: &Config, subject: String, path: &Path) -> Check {
+    match meet(listener, false, UnixStream::connect(path)).await {
+        Met::Ours => {
+            let finding = "answers; the permissions of its file and directory say who reaches it";
+            Check::green(ID, subject, finding)
+        }
+        Met::Nobody(cause) => nobody(case, subject, &path.display(), &cause),
+        Met::Stranger(what) => {
+            let finding = format!("something else than this relay answers there: {what}");
+            let keys = &listener.keys;
+            let cure = format!("ss -lxp   # shows who; stop it or change {keys}.addresses");
+            Check::red(ID, subject, finding).cure(cure)
+        }
+        // A Unix socket has neither networks nor TLS.
+        Met::KeptOut | Met::Locked => Check::red(ID, subject, "refuses this host").cure(OLDER),
+    }
 }
 
 /// Who can reach a listener that is as it should be.
-fn reach(case: &Case<'_>, subject: String, address: SocketAddr, places: &[IpAddr]) -> Check {
+fn reach(listener: &Config, subject: String, address: SocketAddr, places: &[IpAddr]) -> Check {
     if address.ip().is_loopback() {
         return Check::green(ID, subject, "answers; no other host can reach it");
     }
-    let allow = &case.config.listener.allow;
-    let outside: Vec<_> = allow.iter().filter(|net| !net.addr().is_loopback()).collect();
+    let outside: Vec<_> = listener.allow.iter().filter(|net| !net.addr().is_loopback()).collect();
     let at: Vec<_> =
         places.iter().filter(|place| !place.is_loopback()).map(ToString::to_string).collect();
     let at = if at.is_empty() { address.ip().to_string() } else { at.join(", ") };
@@ -109,8 +164,10 @@ fn reach(case: &Case<'_>, subject: String, address: SocketAddr, places: &[IpAddr
     let nets = nets.join(", ");
     if outside.iter().any(|net| net.prefix_len() == 0) {
         let finding = format!("answers at {at}, and every host that reaches it may send ({nets})");
-        return Check::amber(ID, subject, finding)
-            .cure("Name the networks of your applications in listener.allow, and nothing else.");
+        return Check::amber(ID, subject, finding).cure(format!(
+            "Name the networks of your applications in {}.allow, and nothing else.",
+            listener.keys
+        ));
     }
     Check::green(
         ID,
@@ -119,7 +176,7 @@ fn reach(case: &Case<'_>, subject: String, address: SocketAddr, places: &[IpAddr
     )
 }
 
-fn nobody(case: &Case<'_>, subject: String, target: SocketAddr, cause: &str) -> Check {
+fn nobody(case: &Case<'_>, subject: String, target: &dyn fmt::Display, cause: &str) -> Check {
     if case.patient.daemon.status().is_none() {
         let why = format!("needs a running relay (nothing listens at {target}: {cause})");
         return Check::grey(ID, subject, &why);
@@ -130,21 +187,32 @@ fn nobody(case: &Case<'_>, subject: String, target: SocketAddr, cause: &str) -> 
         .cure("systemctl restart o365-relay")
 }
 
-async fn meet(case: &Case<'_>, target: SocketAddr) -> Met {
-    let answer = timeout(PATIENCE, greet(target, "localhost.localdomain")).await;
-    match answer {
+async fn meet<S: AsyncRead + AsyncWrite + Unpin>(
+    listener: &Config,
+    locked: bool,
+    connect: impl Future<Output = io::Result<S>>,
+) -> Met {
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    let mut stream = match timeout(PATIENCE, connect).await.unwrap_or_else(late) {
+        Ok(stream) => stream,
+        Err(error) => return Met::Nobody(error.to_string()),
+    };
+    if locked {
+        return Met::Locked;
+    }
+    match timeout(PATIENCE, greet(&mut stream, "localhost.localdomain")).await {
         Err(_) => Met::Stranger(format!("it says nothing within {PATIENCE:?}")),
         Ok(Ok(reply)) => {
             let first = reply.lines().next().unwrap_or_default().to_owned();
-            let ours = first.split(' ').next() == Some(case.config.listener.hostname.as_str());
+            let ours = first.split(' ').next() == Some(listener.hostname.as_str());
             if ours { Met::Ours } else { Met::Stranger(format!("it calls itself {first:?}")) }
         }
         Ok(Err(Trouble::Refused { stage: Stage::Greeting, reply }))
-            if reply.code().value() == 550 && reply.text().contains("listener.allow") =>
+            if reply.code().value() == 550
+                && reply.text().contains(&format!("{}.allow", listener.keys)) =>
         {
             Met::KeptOut
         }
-        Ok(Err(Trouble::Broken { stage: Stage::Connect, cause })) => Met::Nobody(cause),
         Ok(Err(trouble)) => Met::Stranger(trouble.to_string()),
     }
 }
@@ -200,6 +268,7 @@ fn global_ipv6(list: &str) -> Vec<IpAddr> {
     list.lines().filter_map(address).collect()
 }
 
+const OLDER: &str = "systemctl restart o365-relay   # it runs with an older configuration";
 const MOST_INTERFACES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 

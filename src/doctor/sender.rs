@@ -6,13 +6,18 @@ use super::{
     report::{Check, Report},
     token::Token,
 };
-use crate::office365::exchange::Path;
+use crate::{listener, office365::exchange::Path};
 
 pub(super) fn check(case: &Case<'_>, token: Option<&Token>, report: &mut Report) {
     let Some(from) = &case.patient.from else { return };
     let (id, subject) = ("sender", format!("sender {from}"));
-    let allowed = &case.config.listener.sender_allow;
-    if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.matches(from)) {
+    let refusing = |listener: &listener::Config| {
+        let allowed = &listener.sender_allow;
+        listener.sender.is_none()
+            && !allowed.is_empty()
+            && !allowed.iter().any(|pattern| pattern.matches(from))
+    };
+    if case.config.listeners.iter().all(refusing) {
         let finding =
             "the relay itself refuses it at MAIL (550 5.7.1): sender.allow does not have it";
         let add =

@@ -7,6 +7,7 @@ use super::{
     Case,
     report::{Check, Report},
 };
+use crate::listener::Address;
 
 const ID: &str = "service";
 
@@ -14,7 +15,11 @@ pub(super) fn check(case: &Case<'_>, report: &mut Report) {
     let facts = Facts::read(&case.patient.root, &case.patient.sources.environment);
     let answers = case.patient.daemon.status().is_some();
     report.extend(facts.judge(answers));
-    let low = case.config.listener.addresses.iter().map(std::net::SocketAddr::port);
+    let addresses = case.config.listeners.iter().flat_map(|listener| &listener.addresses);
+    let low = addresses.filter_map(|address| match address {
+        Address::Tcp(address) => Some(address.port()),
+        Address::Unix(_) => None,
+    });
     if let Some(port) = low.filter(|port| *port != 0 && *port < facts.first_free_port).min() {
         report.extend(facts.low_port(port, answers));
     }

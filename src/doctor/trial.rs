@@ -119,7 +119,8 @@ async fn send(
 fn message(case: &Case<'_>, from: &Address, to: &Address) -> (Entry, PassingBody) {
     let now = case.now();
     let id = QueueId::new(now.0, fastrand::u64(..));
-    let message_id = format!("<{id}@{}>", case.config.listener.hostname);
+    let hostname = case.config.listeners.first().map_or("localhost", |listener| &listener.hostname);
+    let message_id = format!("<{id}@{hostname}>");
     let text = test_message::text(&test_message::Heading {
         from: from.as_str(),
         to: &[to.as_str()],
