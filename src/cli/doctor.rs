@@ -47,19 +47,14 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Failure> {
-    let mut patient = Patient {
-        sources: with_credentials_of_the_unit(sources.clone()),
-        from: options.from.clone(),
-        send_to: options.send_to.clone(),
-        daemon: Daemon::Off,
-        root: PathBuf::from("/"),
-    };
+    let mut patient = patient(sources);
+    patient.from.clone_from(&options.from);
+    patient.send_to.clone_from(&options.send_to);
     let screen = Screen::new(options.json, sources);
     let deadline = options.wait.map(|wait| Instant::now() + wait);
     let mut before = None;
     loop {
-        patient.daemon = ask(&patient.sources).await?;
-        let report = doctor::examine(&patient, Clock::system()).await;
+        let report = examine(&mut patient).await?;
         screen.show(&report, before.as_ref())?;
         let red = report.first_red().is_some();
         // A message that was refused is not sent again: Exchange blocks mailboxes for that.
@@ -75,6 +70,23 @@ pub(super) async fn run(options: &Options, sources: &Sources) -> Result<(), Fail
         before = Some(report);
         tokio::time::sleep_until(deadline.min(Instant::now() + options.every)).await;
     }
+}
+
+/// This host, with this configuration.
+pub(super) fn patient(sources: &Sources) -> Patient {
+    Patient {
+        sources: with_credentials_of_the_unit(sources.clone()),
+        from: None,
+        send_to: None,
+        daemon: Daemon::Off,
+        root: PathBuf::from("/"),
+    }
+}
+
+/// One look at everything, with what the relay says now.
+pub(super) async fn examine(patient: &mut Patient) -> Result<Report, Failure> {
+    patient.daemon = ask(&patient.sources).await?;
+    Ok(doctor::examine(patient, Clock::system()).await)
 }
 
 /// What the unit hands over lies where root can see it while the unit runs.
@@ -118,19 +130,19 @@ async fn status(address: SocketAddr) -> Daemon {
 }
 
 /// Where the report goes.
-struct Screen {
+pub(super) struct Screen {
     json: bool,
     coloured: bool,
 }
 
 impl Screen {
-    fn new(json: bool, sources: &Sources) -> Self {
+    pub fn new(json: bool, sources: &Sources) -> Self {
         let unwanted = sources.environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { json, coloured: !unwanted && std::io::stdout().is_terminal() }
     }
 
     /// All of it, or what is otherwise than before.
-    fn show(&self, report: &Report, before: Option<&Report>) -> Result<(), Failure> {
+    pub fn show(&self, report: &Report, before: Option<&Report>) -> Result<(), Failure> {
         let Some(before) = before else {
             if self.json {
                 return Ok(line(json(report)?)?);

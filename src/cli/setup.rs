@@ -1,7 +1,6 @@
 //! `setup`: from nothing to an application that may submit mail, and back.
 
 mod ask;
-mod check;
 mod mail;
 mod options;
 
@@ -11,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 pub(super) use self::options::Options;
 use self::options::{Ids, Wanted};
-use super::{Settings, exit::Failure, output::line};
+use super::{Settings, doctor, exit::Failure, output::line};
 use crate::{
     clock::Clock,
     config::Sources,
@@ -79,30 +78,33 @@ fn sources(plan: &Plan, settings: &Settings) -> Sources {
     sources
 }
 
-/// Looks until mail could go, for `patience` at most.
+/// Has the doctor look until nothing is red, for `patience` at most.
 async fn until_open(plan: &Plan, sources: &Sources, patience: Duration) -> Result<(), Failure> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_secs(1);
-    let mut last = String::new();
+    let mut patient = doctor::patient(sources);
+    let screen = doctor::Screen::new(false, sources);
+    let mut before = None;
     loop {
-        let Some(missing) = check::check(sources).await? else {
+        let report = doctor::examine(&mut patient).await?;
+        screen.show(&report, before.as_ref())?;
+        let Some(red) = report.first_red() else {
             let mailbox = &plan.mailbox;
             return Ok(line(format!("Logged in to {mailbox} with XOAUTH2: mail can go."))?);
         };
-        if missing != last {
-            line(format!("Not yet: {missing}"))?;
-            last.clone_from(&missing);
-        }
         if Instant::now() + pause > deadline {
             let script = plan.script();
             return Err(Failure::try_later(format!(
-                "what could be done here is done; still missing: {missing}\nRun {} in Exchange Online \
+                "what could be done here is done; still missing: {}: {}\nRun {} in Exchange Online \
                  PowerShell if that has not been done. A change takes up to two hours to reach every \
                  server. Then run the same command again (--wait 2h keeps looking): it goes on from \
                  here",
+                red.subject,
+                red.finding,
                 script.display()
             )));
         }
+        before = Some(report);
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
