@@ -215,7 +215,7 @@ struct Session {
 
 const OPENING: &[u8] =
     b"EHLO a\r\nMAIL FROM:<a@corp.example>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n";
-const OPENING_CODES: usize = 1 + 8 + 2; // greeting, EHLO's lines, MAIL, RCPT
+const OPENING_CODES: usize = 1 + 9 + 2; // greeting, EHLO's lines, MAIL, RCPT
 
 impl Session {
     /// A message, the string in the place where a smuggler wants an end, his transaction, an end.
