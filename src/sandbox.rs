@@ -18,6 +18,7 @@ mod entra;
 mod event;
 mod exchange;
 mod faults;
+mod form;
 mod graph;
 mod header;
 mod identity;

@@ -17,7 +17,7 @@ use super::{
     assertion::{Assertion, Kind},
     certificates,
     entra::TokenRefusal,
-    login::Form,
+    form::Form,
     random,
     rsa_key::{RsaKey, pem},
 };

@@ -6,7 +6,7 @@ mod calls;
 use hyper::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::{faults::Stage, login::decode, random, tenant::Tenant};
+use super::{faults::Stage, form::decode, random, tenant::Tenant};
 
 /// What Graph answers: a status and JSON, or nothing for 204.
 pub(super) type Answer = (StatusCode, Option<Value>);

@@ -20,7 +20,7 @@ use super::{
     Event, accept,
     access_token::Resource,
     faults::Stage,
-    login::decode,
+    form::decode,
     random,
     tenant::{Granted, Tenant},
 };

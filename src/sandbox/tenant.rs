@@ -24,7 +24,7 @@ use super::{
     entra::TokenRefusal,
     exchange::{Closed, Exchange, Known, ScriptFault, Visitor},
     faults::{Faults, Stage, Strike},
-    login::Form,
+    form::Form,
     random,
     registry::Registry,
 };
