@@ -111,7 +111,9 @@ fn not_known(finding: &Finding) -> String {
             "AADSTS{code} is not in the catalogue; while the token is refused, mail waits in the \
              queue and nothing bounces. Microsoft's list: https://login.microsoftonline.com/error"
         ),
-        Finding::Reply(reply) => format!("no entry for {reply}: {}", class(reply)),
+        Finding::Reply(reply) => {
+            format!("no entry for {}: {}", clipped(&reply.to_string()), class(reply))
+        }
         Finding::Status(..) | Finding::LoginError(_) => {
             "no entry begins with that code; paste the whole reply".into()
         }
@@ -225,5 +227,11 @@ mod tests {
             markdown().trim_end(),
             "o365-relay explain --markdown > docs/errors.md"
         );
+    }
+
+    #[test]
+    fn what_was_pasted_by_mistake_is_not_shown_back_whole() {
+        let told = not_known(&explain::find(&"400 ".repeat(15_000))[0]);
+        assert!(told.starts_with("no entry for 400") && told.len() < 250, "{}", told.len());
     }
 }
