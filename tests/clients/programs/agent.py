@@ -1,7 +1,7 @@
 """Hands one message to a mail server in a tree of its own and waits until it has passed it on: SPEC, a JSON file:
 
 daemon   the command that runs the queue, or null where `submit` itself sends
-ready    a file that is there once the daemon takes mail, or null
+ready    a file that is there once the daemon takes mail, or a socket that can be connected to then, or null
 submit   the command that takes the message from standard input
 queue    directories without files once all mail has left; `kept` are names of files that stay
 failed   directories in which a file means that the mail could not be sent
@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,13 @@ def wait_until(condition, seconds):
             return False
         time.sleep(POLL_SECONDS)
     return True
+
+
+def is_ready(path):
+    if not path.is_socket():
+        return path.exists()
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def die_with_parent():
@@ -62,7 +70,7 @@ def stop(daemon):
 def run(spec):
     """What went wrong, or nothing."""
     ready = spec["ready"]
-    if ready and not wait_until(Path(ready).exists, READY_SECONDS):
+    if ready and not wait_until(lambda: is_ready(Path(ready)), READY_SECONDS):
         return f"{ready} is not there after {READY_SECONDS} s"
     done = subprocess.run(spec["submit"], stdin=sys.stdin.buffer, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0:
@@ -79,6 +87,9 @@ def run(spec):
 spec = json.loads(Path(sys.argv[1]).read_text())
 # The signal that ends the script must not leave a daemon behind.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+if spec["ready"]:
+    # A daemon that was killed has left it there.
+    Path(spec["ready"]).unlink(missing_ok=True)
 daemon = start(spec["daemon"], spec["log"]) if spec["daemon"] else None
 try:
     fault = run(spec)
