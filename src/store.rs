@@ -60,6 +60,7 @@ mod repair;
 mod schema;
 mod space;
 mod start;
+mod totals;
 mod transit;
 mod wal;
 mod write;
@@ -71,8 +72,8 @@ pub use desk::{
 pub use draft::Draft;
 pub use durability::{Durability, Durable, Synced};
 pub use entry::{
-    Arrival, Concluded, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Settled,
-    Settlement, Summary,
+    Arrival, Concluded, Entry, LaneSummary, NewNotice, Outcome, PendingRecipient, Reminder, Room,
+    Settled, Settlement, Summary,
 };
 pub use error::{DatabaseFault, StoreError};
 pub use passing::PassingBody;

@@ -12,13 +12,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior::Immediate};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Arrival, Durability, Durable, Receipt, Settlement, State, attempts,
+    Arrival, Durability, Durable, Receipt, Reminder, Settlement, State, attempts,
     directory::Directory,
     draft::{Finished, FinishedBody},
     due,
     error::StoreError,
     read, schema,
     space::SpaceWatch,
+    totals,
     write::{self, Effects},
 };
 use crate::{
@@ -65,6 +66,11 @@ pub(super) enum Work {
     SetAside {
         sequence: i64,
         reason: String,
+        answer: Answer<()>,
+    },
+    /// A notice of ours, with what it tells of.
+    Remind {
+        reminder: Box<Reminder>,
         answer: Answer<()>,
     },
     Look {
@@ -297,6 +303,7 @@ impl Work {
         match self {
             Self::Accept { arrival, .. } => Some(arrival.time),
             Self::Settle { now, .. } | Self::Hold { now, .. } => Some(*now),
+            Self::Remind { reminder, .. } => Some(reminder.notice.arrival.time),
             _ => None,
         }
     }
@@ -314,6 +321,7 @@ impl Work {
                 attempts::record_hold(change, *id, reason, *now)
             }
             Self::Postpone { ids, until, .. } => write::postpone(change, ids, *until),
+            Self::Remind { reminder, .. } => totals::remind(change, reminder, effects),
             Self::SetAside { sequence, reason, .. } => {
                 due::hold(change, *sequence, reason).map(|_| ())
             }
@@ -336,6 +344,7 @@ impl Work {
             | Self::Postpone { answer, .. }
             | Self::SetAside { answer, .. }
             | Self::Repair { answer, .. }
+            | Self::Remind { answer, .. }
             | Self::Look { answer } => {
                 let _ = answer.send(Ok(()));
             }
@@ -353,6 +362,7 @@ impl Work {
             | Self::Postpone { answer, .. }
             | Self::SetAside { answer, .. }
             | Self::Repair { answer, .. }
+            | Self::Remind { answer, .. }
             | Self::Look { answer } => {
                 drop(answer.send(Err(error)));
             }

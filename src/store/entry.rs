@@ -120,6 +120,22 @@ pub struct NewNotice {
     pub tells_delay: bool,
 }
 
+/// A notice of ours about something that ends, which is told once for each mark that is passed,
+/// whatever restarts lie between.
+#[derive(Debug, Clone)]
+pub struct Reminder {
+    /// What ends: one thing has one name.
+    pub subject: String,
+    /// When. With another end all marks count anew.
+    pub ends: UnixMillis,
+    /// How many marks have been passed, from 1.
+    pub mark: u32,
+    /// The lane that the notice goes through.
+    pub lane: String,
+    /// What is told.
+    pub notice: NewNotice,
+}
+
 /// What became of one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -162,6 +178,19 @@ pub struct LaneSummary {
     pub octets: u64,
     /// Arrival of the oldest.
     pub oldest: UnixMillis,
+    /// Arrival of the oldest that is not set aside.
+    pub oldest_waiting: Option<UnixMillis>,
+}
+
+/// How much more mail the store takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Messages above which none is taken.
+    pub max_messages: u64,
+    /// Free octets on the disk, if they can be measured.
+    pub free: Option<u64>,
+    /// Free octets below which no mail is taken.
+    pub wanted: u64,
 }
 
 /// A settled recipient, from the history.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Entry, Settled, Store, StoreError, Summary, committer::Work, due, read};
+use super::{Entry, Settled, Store, StoreError, Summary, committer::Work, due, read, totals};
 use crate::clock::UnixMillis;
 
 impl Store {
@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
     pub async fn summary(&self) -> Result<Summary, StoreError> {
-        self.read(read::summary).await
+        self.read(totals::summary).await
     }
 
     /// The newest settled recipients, at most `limit`; with `failed_only`, those that failed.

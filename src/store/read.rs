@@ -9,10 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
-use super::{
-    Body, LaneSummary, Settled, Summary, digest::Digest, directory::Places, error::StoreError,
-    schema,
-};
+use super::{Body, Settled, digest::Digest, directory::Places, error::StoreError, schema};
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
 
 /// A connection for reading.
@@ -138,28 +135,6 @@ pub(super) fn body_if_waiting(
         Err(error) if error.is_missing_body() && !waits()? => Ok(None),
         other => other.map(Some),
     }
-}
-
-pub(super) fn summary(database: &Reader) -> Result<Summary, StoreError> {
-    let run = || {
-        let lanes = database
-            .prepare_cached(
-                "SELECT lane, COUNT(*), COUNT(hold_reason), SUM(size), MIN(arrival) \
-                 FROM message GROUP BY lane ORDER BY lane",
-            )?
-            .query_map([], |row| {
-                Ok(LaneSummary {
-                    lane: row.get(0)?,
-                    messages: unsigned(row, 1)?,
-                    held: unsigned(row, 2)?,
-                    octets: unsigned(row, 3)?,
-                    oldest: UnixMillis(row.get(4)?),
-                })
-            })?
-            .collect::<Result<_, _>>()?;
-        Ok(Summary { lanes })
-    };
-    run().map_err(StoreError::database("summarize the queue"))
 }
 
 pub(super) fn relayed_since(

@@ -14,11 +14,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One script for each schema version, oldest first; `PRAGMA user_version` counts those that
 /// have run. A script that has been released never changes.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// The version that they lead to.
-pub(super) const VERSION: i64 = 3;
-const _: () = assert!(MIGRATIONS.len() == 3, "VERSION counts the migrations");
+pub(super) const VERSION: i64 = 4;
+const _: () = assert!(MIGRATIONS.len() == 4, "VERSION counts the migrations");
 
 /// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
 /// A settled recipient moves from `recipient` to `history`, whose row tells of its last attempt;
@@ -100,6 +100,42 @@ ALTER TABLE message ADD COLUMN digest INTEGER;
 const VERSION_3: &str = "
 ALTER TABLE message ADD COLUMN recipients INTEGER NOT NULL DEFAULT 0;
 UPDATE message SET recipients = (SELECT COUNT(*) FROM recipient WHERE message = sequence);
+";
+
+/// What is queued by lane, counted as it comes and goes, whoever writes: nobody has to read a long
+/// queue to say how long it is. `told` remembers what the admin has been told about, across
+/// restarts.
+const VERSION_4: &str = "
+CREATE TABLE lane_total (
+    lane TEXT PRIMARY KEY,
+    messages INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    octets INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO lane_total SELECT lane, COUNT(*), COUNT(hold_reason), SUM(size)
+    FROM message GROUP BY lane;
+CREATE TRIGGER message_comes AFTER INSERT ON message BEGIN
+    INSERT INTO lane_total VALUES (NEW.lane, 1, NEW.hold_reason IS NOT NULL, NEW.size)
+    ON CONFLICT (lane) DO UPDATE SET messages = messages + 1, held = held + excluded.held,
+        octets = octets + excluded.octets;
+END;
+CREATE TRIGGER message_goes AFTER DELETE ON message BEGIN
+    UPDATE lane_total SET messages = messages - 1, held = held - (OLD.hold_reason IS NOT NULL),
+        octets = octets - OLD.size WHERE lane = OLD.lane;
+END;
+CREATE TRIGGER message_changes AFTER UPDATE OF lane, hold_reason, size ON message BEGIN
+    UPDATE lane_total SET messages = messages - 1, held = held - (OLD.hold_reason IS NOT NULL),
+        octets = octets - OLD.size WHERE lane = OLD.lane;
+    INSERT INTO lane_total VALUES (NEW.lane, 1, NEW.hold_reason IS NOT NULL, NEW.size)
+    ON CONFLICT (lane) DO UPDATE SET messages = messages + 1, held = held + excluded.held,
+        octets = octets + excluded.octets;
+END;
+CREATE INDEX message_age ON message (lane, (hold_reason IS NULL), arrival);
+CREATE TABLE told (
+    subject TEXT PRIMARY KEY,
+    ends INTEGER NOT NULL,
+    mark INTEGER NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// Opens the database for the committer, making it as needed; [`migrate`] comes next.

@@ -45,7 +45,7 @@ impl SpaceWatch {
     }
 
     /// Octets free to us, at most half a second old.
-    fn free(&self) -> Result<u64, StoreError> {
+    pub fn free(&self) -> Result<u64, StoreError> {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((when, free)) = *last
             && when.elapsed() < LOOK_AGAIN

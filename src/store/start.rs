@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::{
     Durability, Rebuilt, Router, StoreError, aside::Aside, directory::Directory, due, read,
-    rebuild, schema, write,
+    rebuild, schema, totals, write,
 };
 use crate::clock::{Clock, UnixMillis};
 
@@ -73,6 +73,7 @@ fn look_through(
     schema::migrate(database, &directory.database())?;
     due::hold_unfit(database)?;
     write::route_anew(database, router)?;
+    totals::count_lanes(database)?;
     match read::body_files(database)? {
         Some(known) => directory.remove_orphans(&known)?,
         None => tracing::warn!(

@@ -179,7 +179,7 @@ fn conclude(
 }
 
 /// A notice goes back through the lane of the message that it is about.
-fn put_notice(
+pub(super) fn put_notice(
     change: &Transaction<'_>,
     notice: &NewNotice,
     about: i64,
