@@ -4,8 +4,11 @@
 //! |---|---|
 //! | `/healthz` | 200 while the process lives |
 //! | `/readyz` | 200 if mail is accepted and can be relayed, else 503; JSON with the reasons |
+//! | `/metrics` | counters, gauges and histograms for Prometheus |
 //! | `/status` | JSON: token, lanes with pauses and advice, queue, last failures |
 
+mod metrics;
+mod process;
 mod serve;
 mod status;
 

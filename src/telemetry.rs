@@ -1,6 +1,7 @@
-//! Logs: the subscriber's set-up and the event types.
+//! Logs and metrics: the subscriber's set-up, the event types, what is counted.
 
 pub mod events;
+pub mod metrics;
 
 use std::io;
 

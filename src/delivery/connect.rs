@@ -11,7 +11,7 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -72,6 +72,7 @@ pub async fn greet(
 }
 
 async fn tcp(config: &Config) -> Result<TcpStream, Trouble> {
+    let begun = Instant::now();
     let target = format!("{}:{}", config.host, config.port);
     let connect = async {
         let found = lookup_host((config.host.as_str(), config.port)).await;
@@ -95,6 +96,7 @@ async fn tcp(config: &Config) -> Result<TcpStream, Trouble> {
         })
         .map_err(|cause| Trouble::broken(Stage::Connect, cause))?;
     stream.set_nodelay(true).map_err(|error| Trouble::broken(Stage::Connect, error.to_string()))?;
+    Stage::Connect.answered(begun);
     Ok(stream)
 }
 
@@ -130,7 +132,9 @@ async fn plain_reply(
     stream: &mut (impl AsyncRead + Unpin),
     stage: Stage,
 ) -> Result<Reply, Trouble> {
+    let begun = Instant::now();
     let octets = within(stage, read_reply(stream)).await?;
+    stage.answered(begun);
     Reply::parse(&octets).ok_or_else(|| Trouble::no_reply(stage, &octets))
 }
 
@@ -189,8 +193,12 @@ async fn handshake(
     let name = ServerName::try_from(config.host.clone())
         .map_err(|error| fault(format!("{} is no server name: {error}", config.host)))?;
     let connect = TlsConnector::from(Arc::clone(&config.tls)).connect(name, stream);
+    let begun = Instant::now();
     match timeout(HANDSHAKE_PATIENCE, connect).await {
-        Ok(Ok(tls)) => Ok(tls),
+        Ok(Ok(tls)) => {
+            Stage::Tls.answered(begun);
+            Ok(tls)
+        }
         Ok(Err(error)) => Err(fault(format!("{}: {error}{}", config.host, tls_hint(&error)))),
         Err(_) => Err(fault(format!("{}: no answer within 60 s", config.host))),
     }

@@ -3,6 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use lettre::transport::smtp::{client::AsyncSmtpConnection, extension::ClientId};
+use tokio::time::Instant;
 
 use super::{
     trouble::{Stage, Trouble},
@@ -36,11 +37,13 @@ impl Link {
         ehlo_name: &str,
     ) -> Result<(Self, Reply), Trouble> {
         control.expect_reply(COMMAND_PATIENCE);
+        let begun = Instant::now();
         let hello = ClientId::Domain(ehlo_name.to_owned());
         let opened = AsyncSmtpConnection::connect_with_transport(Box::new(wire), &hello).await;
         let transcript = control.take_transcript();
         match (opened, first_reply(&transcript)) {
             (Ok(smtp), Some((reply, alone))) => {
+                Stage::Ehlo.answered(begun);
                 Ok((Self { smtp, control, out_of_step: !alone }, reply))
             }
             (Err(_), Some((reply, _))) => Err(Trouble::Refused { stage: Stage::Ehlo, reply }),
@@ -63,14 +66,16 @@ impl Link {
     pub async fn exchange(&mut self, stage: Stage, line: &str) -> Result<Reply, Trouble> {
         let patience = if stage == Stage::Data { DATA_PATIENCE } else { COMMAND_PATIENCE };
         self.control.expect_reply(patience);
+        let begun = Instant::now();
         let outcome = self.smtp.command(line).await;
-        self.reply(stage, outcome.err())
+        self.reply(stage, begun, outcome.err())
     }
 
     /// Sends the mail data with the final dot, and reads the reply to it.
     pub async fn mail_data(&mut self, body: Body) -> Result<Reply, Trouble> {
         self.control.expect_reply(FINAL_PATIENCE);
         let mut source = Source::new(body, self.control.clone());
+        let begun = Instant::now();
         let outcome = self.smtp.message_iter(&mut source).await;
         if let Some(error) = source.error {
             let cause = error.to_string();
@@ -81,7 +86,7 @@ impl Link {
         }
         // Until the source was used up the final dot cannot be out.
         let stage = if source.exhausted { Stage::EndOfData } else { Stage::MailData };
-        self.reply(stage, outcome.err())
+        self.reply(stage, begun, outcome.err())
     }
 
     /// Says goodbye and does not wait long for an answer; a connection that is broken or being
@@ -98,11 +103,13 @@ impl Link {
     fn reply(
         &mut self,
         stage: Stage,
+        begun: Instant,
         error: Option<lettre::transport::smtp::Error>,
     ) -> Result<Reply, Trouble> {
         let transcript = self.control.take_transcript();
         if let Some((reply, alone)) = first_reply(&transcript) {
             self.out_of_step |= !alone;
+            stage.answered(begun);
             return Ok(reply);
         }
         self.out_of_step = true;

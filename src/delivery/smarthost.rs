@@ -275,6 +275,7 @@ impl Connection {
             }
             Ok(reply) => Ok(Verdict::Refused(Stage::EndOfData, reply)),
             Err(Trouble::Broken { stage: Stage::EndOfData, cause }) => {
+                Stage::EndOfData.failed();
                 Ok(Verdict::Uncertain(cause))
             }
             Err(trouble) => Err(trouble),

@@ -1,6 +1,8 @@
 //! What can go wrong on the way to upstream's final reply.
 
-use crate::smtp::reply::Reply;
+use tokio::time::Instant;
+
+use crate::{smtp::reply::Reply, telemetry::metrics::catalogue};
 
 /// How far the dialogue with the smarthost had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,35 @@ impl Stage {
             Self::MailData => "mail data",
             Self::EndOfData => "end of mail data",
         }
+    }
+
+    /// The label of its metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Ehlo => "ehlo",
+            Self::StartTls => "starttls",
+            Self::Tls => "tls",
+            Self::Auth => "auth",
+            Self::Reset => "rset",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::MailData => "mail_data",
+            Self::EndOfData => "end_of_data",
+        }
+    }
+
+    /// Counts how long upstream took for it.
+    pub(super) fn answered(self, begun: Instant) {
+        catalogue::UPSTREAM_DURATION.took(&[self.name()], begun.elapsed());
+    }
+
+    /// Counts a connection that came to nothing here, or broke.
+    pub(crate) fn failed(self) {
+        catalogue::UPSTREAM_FAILURES.inc(&[self.name()]);
     }
 
     /// Whether no message has been named yet, so that none can be at fault.

@@ -1,4 +1,4 @@
-//! The HTTP server: three paths, nothing to configure, nothing secret.
+//! The HTTP server: four paths, nothing to configure, nothing secret.
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
@@ -6,7 +6,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::status::Watched;
-use crate::drain::Drain;
+use crate::{drain::Drain, telemetry::metrics::Page};
 
 /// A client must have sent its request within this time.
 const HEADER_PATIENCE: Duration = Duration::from_secs(5);
@@ -122,6 +122,13 @@ async fn route(request: &Request<Incoming>, watched: &Watched) -> Response<Full<
             };
             json(status, &readiness)
         }
+        "/metrics" => match watched.metrics().await {
+            Ok(page) => metrics(&page, request.headers().get(ACCEPT)),
+            Err(error) => {
+                tracing::error!(%error, "metrics not readable");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the queue cannot be read; see the log\n")
+            }
+        },
         "/status" => match watched.status().await {
             Ok(status) => json(StatusCode::OK, &status),
             Err(error) => {
@@ -129,7 +136,20 @@ async fn route(request: &Request<Incoming>, watched: &Watched) -> Response<Full<
                 text(StatusCode::INTERNAL_SERVER_ERROR, "the queue cannot be read; see the log\n")
             }
         },
-        _ => text(StatusCode::NOT_FOUND, "try /healthz, /readyz or /status\n"),
+        _ => text(StatusCode::NOT_FOUND, "try /healthz, /readyz, /metrics or /status\n"),
+    }
+}
+
+/// In the format that is asked for; without a wish in the one that all programs read.
+fn metrics(page: &Page, accept: Option<&HeaderValue>) -> Response<Full<Bytes>> {
+    let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    match accept.contains("application/openmetrics-text") {
+        true => respond(
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            page.open_metrics(),
+        ),
+        false => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.plain()),
     }
 }
 

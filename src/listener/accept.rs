@@ -18,7 +18,15 @@ use super::{
     socket::{ListenerError, Socket},
     stream::Stream,
 };
-use crate::{clock::Clock, drain::Drain, smtp::reply::Reply};
+use crate::{
+    clock::Clock,
+    drain::Drain,
+    smtp::reply::Reply,
+    telemetry::{
+        events::ConnectionRefused,
+        metrics::{self, Connected, causes::NoEntry},
+    },
+};
 
 /// After a failed accept (out of descriptors, say) the loop must not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
@@ -77,6 +85,7 @@ impl Listeners {
         let hashing = Workshop::default();
         for (number, listener) in self.0.into_iter().enumerate() {
             let config = listener.config;
+            metrics::know_listener(&config.name, config.max_connections);
             let room =
                 limits.room(number, config.max_connections, config.max_connections_per_client);
             let hashing = hashing.clone();
@@ -189,7 +198,7 @@ impl Door {
             Ok(Source::Balancer) => balancer,
             Err(fault) => {
                 let reply = self.shared.no_header(balancer, &fault);
-                return self.refuse(&stream, balancer, &reply);
+                return self.refuse(&stream, balancer, &(reply, NoEntry::ProxyHeader));
             }
         };
         match self.admit(client, || Ok(permit)) {
@@ -203,9 +212,9 @@ impl Door {
         &self,
         client: Client,
         enter: impl FnOnce() -> Result<Permit, LimitReached>,
-    ) -> Result<Permit, Reply> {
+    ) -> Result<Permit, (Reply, NoEntry)> {
         if let Some(reply) = self.shared.not_allowed(client) {
-            return Err(reply);
+            return Err((reply, NoEntry::NotAllowed));
         }
         enter().and_then(|permit| permit.of(client)).map_err(over)
     }
@@ -220,27 +229,32 @@ impl Door {
         let span = tracing::info_span!("session", id, listener = self.shared.config.name);
         let connection =
             Connection::new(stream, client, Arc::clone(&self.shared), self.drain.clone());
+        let connected = Connected::to(&self.shared.config.name);
         let session = async move {
             connection.run().await;
-            drop(permit);
+            drop((permit, connected));
         };
         session.instrument(span)
     }
 
     /// One line into the fresh socket's empty buffer, without waiting for a client that may not
     /// read.
-    fn refuse(&self, stream: &Stream, client: Client, reply: &Reply) {
+    fn refuse(&self, stream: &Stream, client: Client, (reply, cause): &(Reply, NoEntry)) {
         // A client that expects TLS cannot read it, and a handshake is more than it is worth.
         if self.shared.implicit_tls(client).is_none() {
             let mut line = Vec::new();
             reply.write_to(&mut line);
             stream.try_write(&line);
         }
-        let listener = &self.shared.config.name;
-        tracing::warn!(%client, listener, %reply, "connection refused");
+        let (listener, client) = (self.shared.config.name.as_str(), client.to_string());
+        ConnectionRefused { listener, client: &client, reply, cause: *cause }.emit();
     }
 }
 
-fn over(limit: LimitReached) -> Reply {
-    Reply::new(421, (4, 3, 2), limit.to_string())
+fn over(limit: LimitReached) -> (Reply, NoEntry) {
+    let cause = match limit {
+        LimitReached::All => NoEntry::MaxConnections,
+        LimitReached::Client => NoEntry::PerClient,
+    };
+    (Reply::new(421, (4, 3, 2), limit.to_string()), cause)
 }

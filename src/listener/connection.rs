@@ -22,6 +22,10 @@ use crate::{
         reply::Reply,
         server::{Server, Step},
     },
+    telemetry::{
+        events::{ClientRefused, session_cut},
+        metrics::causes::Cut,
+    },
     tls::server::ServerTls,
 };
 
@@ -37,8 +41,8 @@ const LINGER_OCTETS: usize = 1024 * 1024;
 /// How long a client may take for a TLS handshake.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a session ended, for the log.
-type Ending = Result<&'static str, io::Error>;
+/// How a session ended: with QUIT, or cut.
+type Ending = Result<Option<Cut>, io::Error>;
 
 pub(super) struct Connection {
     stream: Stream,
@@ -80,9 +84,21 @@ impl Connection {
 
     pub async fn run(mut self) {
         tracing::debug!(client = %self.client, "session begun");
-        match self.session().await {
-            Ok(ending) => tracing::debug!(client = %self.client, ending, "session ended"),
-            Err(error) => tracing::debug!(client = %self.client, %error, "session broken"),
+        let cut = match self.session().await {
+            Ok(cut) => {
+                let ending = cut.map_or("quit", Cut::as_str);
+                tracing::debug!(client = %self.client, ending, "session ended");
+                cut
+            }
+            Err(error) => {
+                tracing::debug!(client = %self.client, %error, "session broken");
+                // A client that does not take its replies is told apart by our own time limit.
+                let late = error.kind() == io::ErrorKind::TimedOut;
+                Some(if late { Cut::Timeout } else { Cut::Broken })
+            }
+        };
+        if let Some(cut) = cut {
+            session_cut(&self.shared.config.name, cut);
         }
     }
 
@@ -91,7 +107,7 @@ impl Connection {
         if let Some(tls) = shared.implicit_tls(self.client)
             && let Some(ending) = self.secure(tls).await
         {
-            return Ok(ending);
+            return Ok(Some(ending));
         }
         self.server.greeting().write_to(&mut self.replies);
         let mut buffer = Vec::new();
@@ -100,13 +116,13 @@ impl Connection {
             self.flush().await?;
             let length = match self.read(&mut buffer).await? {
                 Read::Octets(length) => length,
-                Read::Ended(ending) => return Ok(ending),
-                Read::Stop(reply, ending) => return self.close(&reply, ending).await,
+                Read::Ended(cut) => return Ok(Some(cut)),
+                Read::Stop(reply, cut) => return self.close(&reply, Some(cut)).await,
             };
             let mut input = &buffer[..length];
             if self.opening.is_header(input) {
                 let reply = self.shared.uninvited_header(self.client);
-                return self.close(&reply, "PROXY header refused").await;
+                return self.close(&reply, Some(Cut::ProxyHeader)).await;
             }
             while let Some(step) = self.advance(&mut input, &mut data) {
                 if let Some(ending) = self.carry_out(step, &mut data).await? {
@@ -131,11 +147,14 @@ impl Connection {
         &mut self,
         step: Step,
         data: &mut Vec<u8>,
-    ) -> io::Result<Option<&'static str>> {
+    ) -> io::Result<Option<Option<Cut>>> {
         match step {
             Step::NeedInput => {}
             Step::Reply(reply) => self.reply(&reply),
-            Step::Close(reply) => return self.close(&reply, "closed").await.map(Some),
+            Step::Close(reply) => {
+                let cut = (reply.code().value() >= 400).then_some(Cut::Faults);
+                return self.close(&reply, cut).await.map(Some);
+            }
             Step::BeginMailData(envelope) => {
                 self.begin(envelope);
                 self.reply(&Server::start_mail_input());
@@ -159,7 +178,7 @@ impl Connection {
                 self.flush().await?;
                 let shared = Arc::clone(&self.shared);
                 if let Tls::StartTls(tls) = &shared.config.tls {
-                    return Ok(self.secure(tls).await);
+                    return Ok(self.secure(tls).await.map(Some));
                 }
             }
             Step::Authenticate(credentials) => {
@@ -176,11 +195,11 @@ impl Connection {
     }
 
     /// Shakes hands. A failure costs the connection and nothing else; the ending says which.
-    async fn secure(&mut self, tls: &ServerTls) -> Option<&'static str> {
+    async fn secure(&mut self, tls: &ServerTls) -> Option<Cut> {
         let deadline = self.session_ends.min(Instant::now() + HANDSHAKE_PATIENCE);
         let handshake = tokio::select! {
             handshake = timeout_at(deadline, self.stream.secure(tls)) => handshake,
-            () = self.drain.signaled() => return Some("drained"),
+            () = self.drain.signaled() => return Some(Cut::Shutdown),
         };
         let error = match handshake {
             Ok(Ok(())) => {
@@ -191,7 +210,7 @@ impl Connection {
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
         tracing::info!(client = %self.client, %error, "TLS handshake failed");
-        Some("TLS handshake failed")
+        Some(Cut::Handshake)
     }
 
     async fn verify(&self, credentials: Credentials) -> Verdict {
@@ -218,12 +237,18 @@ impl Connection {
     /// cannot send.
     fn reply(&mut self, reply: &Reply) {
         if reply.code().value() >= 400 {
-            tracing::info!(client = %self.client, hello = self.server.peer().hello.name(), %reply, "client refused");
+            ClientRefused {
+                listener: &self.shared.config.name,
+                client: &self.client.to_string(),
+                hello: self.server.peer().hello.name(),
+                reply,
+            }
+            .emit();
         }
         reply.write_to(&mut self.replies);
     }
 
-    async fn close(&mut self, reply: &Reply, ending: &'static str) -> Ending {
+    async fn close(&mut self, reply: &Reply, cut: Option<Cut>) -> Ending {
         self.reply(reply);
         self.flush().await?;
         let linger = async {
@@ -231,7 +256,7 @@ impl Connection {
             self.read_on().await
         };
         let _ = timeout(LINGER, linger).await;
-        Ok(ending)
+        Ok(cut)
     }
 
     async fn read_on(&mut self) -> io::Result<()> {
@@ -282,28 +307,28 @@ impl Connection {
             biased; // the end of the grace period, then what the client has sent, then the drain
             () = self.drain.last_call() => {
                 let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
-                return Ok(Read::Stop(reply, "cut short by the drain"));
+                return Ok(Read::Stop(reply, Cut::Shutdown));
             }
             read = timeout_at(deadline, self.stream.read(buffer)) => read,
             () = self.drain.signaled(), if idle => {
                 let reply = Reply::new(421, (4, 3, 2), "relay is shutting down; try again later");
-                return Ok(Read::Stop(reply, "drained"));
+                return Ok(Read::Stop(reply, Cut::Shutdown));
             }
         };
         match read {
             Err(_) => {
                 let reply = Reply::new(421, (4, 4, 2), "timeout; closing connection");
-                Ok(Read::Stop(reply, "timeout"))
+                Ok(Read::Stop(reply, Cut::Timeout))
             }
             Ok(Err(error)) => Err(error),
-            Ok(Ok(0)) => Ok(Read::Ended(if idle { "disconnected" } else { "disconnected midway" })),
+            Ok(Ok(0)) => Ok(Read::Ended(if idle { Cut::Disconnected } else { Cut::Midway })),
             Ok(Ok(length)) if receiving && !self.rate.is_enough(length) => {
                 let reply = Reply::new(
                     421,
                     (4, 4, 2),
                     "mail data comes too slowly (listener.min_data_rate)",
                 );
-                Ok(Read::Stop(reply, "too slow"))
+                Ok(Read::Stop(reply, Cut::TooSlow))
             }
             Ok(Ok(length)) => Ok(Read::Octets(length)),
         }
@@ -312,6 +337,6 @@ impl Connection {
 
 enum Read {
     Octets(usize),
-    Ended(&'static str),
-    Stop(Reply, &'static str),
+    Ended(Cut),
+    Stop(Reply, Cut),
 }

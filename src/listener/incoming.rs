@@ -107,6 +107,7 @@ impl Incoming {
             Ok(accepted) => {
                 MessageAccepted {
                     id,
+                    listener: &shared.config.name,
                     client: &self.client,
                     hello: &self.hello,
                     user: self.user.as_deref(),

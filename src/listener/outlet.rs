@@ -6,6 +6,7 @@ use std::pin::Pin;
 use crate::{
     smtp::reply::Reply,
     store::{Arrival, Draft, Receipt, Store, StoreError},
+    telemetry::{events, metrics::causes::NotStored},
 };
 
 /// Takes finished mail. One call a message is made through it, and none for the octets, which go
@@ -85,6 +86,7 @@ impl Evidence for Receipt {
 impl Outlet for Store {
     fn admission(&self) -> Result<(), Refusal> {
         Self::admission(self).map_err(|fault| {
+            count(&fault);
             tracing::warn!(error = %fault, "mail refused for the time being");
             Refusal::new(fault.reply())
         })
@@ -102,7 +104,17 @@ impl Outlet for Store {
     }
 }
 
+fn count(fault: &StoreError) {
+    events::not_stored(match fault {
+        StoreError::Poisoned => NotStored::Poisoned,
+        StoreError::TooManyMessages { .. } => NotStored::QueueFull,
+        fault if fault.is_full() => NotStored::DiskFull,
+        _ => NotStored::Fault,
+    });
+}
+
 pub(super) fn not_stored(fault: &StoreError) -> Refusal {
+    count(fault);
     tracing::error!(error = %fault, "message not stored");
     Refusal::new(fault.reply())
 }

@@ -174,7 +174,7 @@ const LOGIN: &str = "mail waits in the queue and nothing bounces; the relay goes
 
 /// What the relay does about a refusal.
 fn deed(scope: Scope, pause: PauseRule) -> String {
-    let PauseRule { first, most } = pause;
+    let PauseRule { first, most, .. } = pause;
     let again = format!(
         "the relay tries again by itself after {}, then at growing intervals of up to {}",
         humantime::format_duration(first),

@@ -38,17 +38,13 @@ impl Scope {
     pub fn pauses(self) -> bool {
         matches!(self, Self::Relay | Self::Lane)
     }
-
-    /// Whether the recipients concerned have failed for good.
-    #[must_use]
-    pub fn fails(self) -> bool {
-        matches!(self, Self::Sender | Self::Message | Self::Recipient)
-    }
 }
 
 /// How long a pause lasts: it doubles from `first` up to `most` while the cause stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PauseRule {
+    /// The kind of trouble, for metrics.
+    pub kind: &'static str,
     /// The first pause.
     pub first: Duration,
     /// The longest.
@@ -57,22 +53,37 @@ pub struct PauseRule {
 
 impl PauseRule {
     /// Trouble on the way: DNS, connect, TLS, a busy server.
-    pub const NETWORK: Self = Self::seconds(5, 300);
+    pub const NETWORK: Self = Self::of("network", 5, 300);
+    /// The relay's own store cannot be read or written now.
+    pub const STORE: Self = Self::of("store", 5, 300);
     /// The mailbox cannot log in; an admin has to act, or a change has to spread.
-    pub const LOGIN: Self = Self::seconds(60, 600);
+    pub const LOGIN: Self = Self::of("login", 60, 600);
     /// The server is busy with us.
-    const BUSY: Self = Self::seconds(30, 600);
+    const BUSY: Self = Self::of("busy", 30, 600);
     /// The mailbox is blocked; trying again prolongs it.
-    const BLOCKED: Self = Self::seconds(30 * 60, 4 * 3600);
+    const BLOCKED: Self = Self::of("blocked", 30 * 60, 4 * 3600);
     /// A quota of a day is used up.
-    const QUOTA: Self = Self::seconds(3600, 4 * 3600);
+    const QUOTA: Self = Self::of("quota", 3600, 4 * 3600);
     /// A sender may not be used; repeating it would make Exchange block the mailbox.
-    pub const SENDER: Self = Self::seconds(15 * 60, 4 * 3600);
+    pub const SENDER: Self = Self::of("sender", 15 * 60, 4 * 3600);
     /// Microsoft limits our address or tenant.
-    const LIMITED: Self = Self::seconds(600, 3600);
+    const LIMITED: Self = Self::of("limited", 600, 3600);
 
-    const fn seconds(first: u64, most: u64) -> Self {
-        Self { first: Duration::from_secs(first), most: Duration::from_secs(most) }
+    /// Every kind, and what it means.
+    pub const KINDS: &[(&str, &str)] = &[
+        ("network", "the smarthost was not reached, or did not behave as one"),
+        ("store", "the queue cannot be read or written"),
+        ("login", "the mailbox cannot log in"),
+        ("busy", "Office 365 is busy with this mailbox, or with everybody"),
+        ("blocked", "Office 365 has blocked the mailbox"),
+        ("quota", "the mailbox has sent to as many recipients as it may in a day"),
+        ("sender", "the mailbox may not send as this sender, whose mail alone waits"),
+        ("limited", "Office 365 limits the address of this host, or the tenant"),
+    ];
+
+    /// `first` and `most` in seconds.
+    const fn of(kind: &'static str, first: u64, most: u64) -> Self {
+        Self { kind, first: Duration::from_secs(first), most: Duration::from_secs(most) }
     }
 }
 

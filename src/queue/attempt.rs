@@ -21,6 +21,7 @@ use crate::{
     mail::queue_id::QueueId,
     office365::replies::PauseRule,
     store::{Body, Entry, Outcome, Settlement, StoreError},
+    telemetry::events::SetAside,
 };
 
 /// How long a message waits whose body could not be read.
@@ -138,7 +139,8 @@ impl Attempt<'_> {
     }
 
     async fn set_aside(&self, reason: String) {
-        tracing::error!(queue_id = %self.entry.id, reason, "message set aside");
+        let lane = &self.lane.config.mailbox;
+        SetAside { id: self.entry.id, lane, reason: &reason }.emit();
         match self.context.store.hold(self.entry.id, reason).await {
             Ok(()) => self.withdraw_probes(),
             Err(error) => {
@@ -152,7 +154,7 @@ impl Attempt<'_> {
     fn pause_for_store(&self, error: &StoreError) {
         let cause = Cause { reason: error.to_string(), advice: None };
         self.withdraw_probes();
-        self.lane.gate.close(cause, PauseRule::NETWORK);
+        self.lane.gate.close(cause, PauseRule::STORE);
     }
 
     /// With `on_uncertain = "hold"`, the reason to set the message aside. Either all accepted

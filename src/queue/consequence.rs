@@ -17,6 +17,10 @@ use crate::{
     },
     office365::replies::{Names, PauseRule, Row, Scope},
     store::{Entry, Outcome, PendingRecipient},
+    telemetry::{
+        events::Disposition,
+        metrics::causes::{Deferred, Failed},
+    },
 };
 
 /// Exchange Online counts too many connections to the mailbox (`432 4.3.2`).
@@ -53,14 +57,16 @@ impl Consequences<'_> {
                 let reply = taken.reply();
                 let status = reply.enhanced();
                 let outcome = Outcome::Relayed { reply: reply.to_string() };
-                let judged = Judged { outcome, status, from_upstream: true, advice: None };
+                let disposition = Disposition::Relayed;
+                let judged =
+                    Judged { outcome, disposition, status, from_upstream: true, advice: None };
                 return (Some(judged), None);
             }
             Verdict::Uncertain(cause) => {
                 let reply = format!(
                     "{cause} (after the final dot; upstream may have the message, so it can come twice)"
                 );
-                return (Some(self.deferred(recipient, reply, None)), None);
+                return (Some(self.deferred(recipient, Deferred::Uncertain, reply, None)), None);
             }
             Verdict::Refused(stage, reply) => (stage, reply),
         };
@@ -69,7 +75,13 @@ impl Consequences<'_> {
         let status = reply.enhanced();
         let too_many_connections = reply.code().value() == TOO_MANY_CONNECTIONS;
         let reply = Trouble::Refused { stage, reply }.to_string();
-        let judged = |outcome, advice| Judged { outcome, status, from_upstream: true, advice };
+        let failed = |reply, cause, advice| Judged {
+            outcome: Outcome::Failed { reply },
+            disposition: Disposition::Failed(cause),
+            status,
+            from_upstream: true,
+            advice,
+        };
         let hurt = |reply: &String, advice: &Option<String>| {
             let cause = Cause { reason: reply.clone(), advice: advice.clone() };
             Hurt { scope, cause, rule: pause, too_many_connections }
@@ -78,16 +90,20 @@ impl Consequences<'_> {
             Scope::Relay | Scope::Lane => (None, Some(hurt(&reply, &advice))),
             Scope::Sender => {
                 let hurt = hurt(&reply, &advice);
-                (Some(judged(Outcome::Failed { reply }, advice)), Some(hurt))
+                (Some(failed(reply, Failed::Sender, advice)), Some(hurt))
             }
-            scope if scope.fails() => (Some(judged(Outcome::Failed { reply }, advice)), None),
+            Scope::Recipient => (Some(failed(reply, Failed::Recipient, advice)), None),
+            Scope::Message => (Some(failed(reply, Failed::Message, advice)), None),
             // The others have been dealt with, so this one's turn comes at once.
             Scope::Rest if progressed => {
                 let next_attempt = self.account.clock.now();
-                (Some(judged(Outcome::Deferred { reply, next_attempt }, advice)), None)
+                let outcome = Outcome::Deferred { reply, next_attempt };
+                let disposition = Disposition::Deferred(Deferred::NextTransaction);
+                let judged = Judged { outcome, disposition, status, from_upstream: true, advice };
+                (Some(judged), None)
             }
-            _ => {
-                let deferred = self.deferred(recipient, reply, advice);
+            Scope::Rest | Scope::Transient => {
+                let deferred = self.deferred(recipient, Deferred::Transient, reply, advice);
                 (Some(Judged { status, from_upstream: true, ..deferred }), None)
             }
         }
@@ -97,6 +113,7 @@ impl Consequences<'_> {
     pub fn deferred(
         &self,
         recipient: &PendingRecipient,
+        cause: Deferred,
         reply: String,
         advice: Option<String>,
     ) -> Judged {
@@ -106,14 +123,16 @@ impl Consequences<'_> {
             let arrival = self.entry.arrival;
             schedule::after_attempt(attempts, arrival, now, give_up_after, fastrand::f64())
         });
-        let outcome = match next {
-            Next::At(next_attempt) => Outcome::Deferred { reply, next_attempt },
+        let (outcome, disposition) = match next {
+            Next::At(next_attempt) => {
+                (Outcome::Deferred { reply, next_attempt }, Disposition::Deferred(cause))
+            }
             Next::GiveUp => {
                 let reply = format!("gave up after {attempts} attempts; last: {reply}");
-                Outcome::Failed { reply }
+                (Outcome::Failed { reply }, Disposition::Failed(Failed::GaveUp))
             }
         };
-        Judged { outcome, status: None, from_upstream: false, advice }
+        Judged { outcome, disposition, status: None, from_upstream: false, advice }
     }
 
     /// The next step for trouble before a message was named.

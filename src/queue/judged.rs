@@ -3,11 +3,14 @@
 use crate::{
     smtp::reply::EnhancedStatusCode,
     store::{Concluded, Outcome},
+    telemetry::events::Disposition,
 };
 
 /// An outcome, and what to tell the admin about it.
 pub(super) struct Judged {
     pub outcome: Outcome,
+    /// The outcome in a word, and why.
+    pub disposition: Disposition,
     /// The status code in upstream's reply, if there was one.
     pub status: Option<EnhancedStatusCode>,
     /// Whether the words are upstream's.

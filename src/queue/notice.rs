@@ -19,6 +19,7 @@ use crate::{
         reply::EnhancedStatusCode,
     },
     store::{Arrival, Entry, NewNotice, Outcome, PendingRecipient},
+    telemetry::{events::notice_queued, metrics::causes::NoticeKind},
 };
 
 /// Most octets of the message that a notice returns; with RET=FULL a larger message comes back
@@ -149,6 +150,11 @@ impl Occasion<'_> {
             queue_id = %id, about = %self.entry.id, action = action.as_str(), to = names.join(" "),
             "notice queued"
         );
+        notice_queued(match action {
+            Action::Failed => NoticeKind::Failed,
+            Action::Delayed => NoticeKind::Delayed,
+            Action::Relayed => NoticeKind::Relayed,
+        });
         let tells_delay = action == Action::Delayed;
         let envelope = Envelope {
             reverse_path: self.reverse_path(),

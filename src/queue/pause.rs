@@ -42,6 +42,8 @@ pub struct Pause {
     pub cause: Cause,
     /// Since when.
     pub since: UnixMillis,
+    /// The kind of trouble, of a fixed set.
+    pub kind: &'static str,
     /// When the next probe may go.
     pub until: Instant,
     began: Instant,
@@ -88,9 +90,9 @@ impl Gate {
     ) -> Option<Duration> {
         let Some(pause) = &mut self.pause else {
             let length = rule.first;
-            let until = now + length;
+            let (kind, until, began) = (rule.kind, now + length, now);
             self.pause =
-                Some(Pause { cause, since: wall, until, began: now, length, probing: false });
+                Some(Pause { cause, since: wall, kind, until, began, length, probing: false });
             return Some(length);
         };
         // Messages under way when the gate closed fail too; only a probe makes a pause longer.
@@ -100,6 +102,7 @@ impl Gate {
         }
         let news = pause.cause.advice != cause.advice;
         pause.cause = cause;
+        pause.kind = rule.kind;
         news.then_some(pause.length)
     }
 
@@ -122,6 +125,8 @@ impl Gate {
 pub struct PauseSnapshot {
     /// Why.
     pub cause: Cause,
+    /// The kind of trouble, of a fixed set.
+    pub kind: &'static str,
     /// Since when.
     pub since: UnixMillis,
     /// How long until the next probe.
@@ -131,7 +136,7 @@ pub struct PauseSnapshot {
 impl From<Pause> for PauseSnapshot {
     fn from(pause: Pause) -> Self {
         let retry = pause.until.saturating_duration_since(Instant::now());
-        Self { cause: pause.cause, since: pause.since, retry }
+        Self { cause: pause.cause, kind: pause.kind, since: pause.since, retry }
     }
 }
 
@@ -140,7 +145,7 @@ mod tests {
     use super::*;
 
     const RULE: PauseRule =
-        PauseRule { first: Duration::from_secs(5), most: Duration::from_secs(15) };
+        PauseRule { kind: "test", first: Duration::from_secs(5), most: Duration::from_secs(15) };
     const WALL: UnixMillis = UnixMillis(0);
 
     fn cause() -> Cause {

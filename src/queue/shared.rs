@@ -18,7 +18,10 @@ use crate::{
     delivery::smarthost::Smarthost,
     office365::replies::PauseRule,
     store::Store,
-    telemetry::events::{Paused, Resumed},
+    telemetry::{
+        events::{Paused, Resumed},
+        metrics,
+    },
     token::TokenHandle,
 };
 
@@ -77,8 +80,8 @@ impl SharedGate {
         let news = self.gate().close(cause, rule, Instant::now(), self.clock.now());
         if let Some(retry) = news {
             let Cause { reason, advice } = &told;
-            let advice = advice.as_deref();
-            Paused { lane: &self.name, reason, advice, retry }.emit();
+            let (lane, advice) = (&self.name, advice.as_deref());
+            Paused { lane, counted: lane, kind: rule.kind, reason, advice, retry }.emit();
         } else {
             tracing::debug!(lane = self.name, reason = told.reason, "delivery still paused");
         }
@@ -121,9 +124,10 @@ pub(super) struct LaneState {
 
 impl LaneState {
     pub fn new(config: LaneConfig, clock: Clock) -> Self {
+        metrics::know_lane(&config.mailbox);
         Self {
             gate: SharedGate::new(config.mailbox.clone(), clock),
-            senders: Senders { clock, gates: Mutex::default() },
+            senders: Senders { lane: config.mailbox.clone(), clock, gates: Mutex::default() },
             connections: ConnectionLimit {
                 most: config.max_connections,
                 lowered: Mutex::default(),
@@ -141,6 +145,8 @@ impl LaneState {
 /// make Exchange block the mailbox for all senders.
 #[derive(Debug)]
 pub(super) struct Senders {
+    /// The lane that they send through.
+    lane: String,
     clock: Clock,
     /// By reverse-path in lower case; a sender whose gate is open has none.
     gates: Mutex<HashMap<String, Gate>>,
@@ -180,7 +186,8 @@ impl Senders {
         let news = gate.close(cause, rule, Instant::now(), self.clock.now());
         if let Some(retry) = news {
             let Cause { reason, advice } = &told;
-            Paused { lane: sender, reason, advice: advice.as_deref(), retry }.emit();
+            let (counted, kind, advice) = (self.lane.as_str(), rule.kind, advice.as_deref());
+            Paused { lane: sender, counted, kind, reason, advice, retry }.emit();
         }
     }
 
@@ -274,7 +281,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sender_is_held_for_a_quarter_of_an_hour_and_then_probed() {
         let clock = Clock::at(UnixMillis(0));
-        let senders = Senders { clock, gates: Mutex::default() };
+        let senders = Senders { lane: "relay".into(), clock, gates: Mutex::default() };
         let cause = || Cause { reason: "554 5.2.252 SendAsDenied".into(), advice: None };
         senders.close("ERP@contoso.com", cause(), PauseRule::SENDER);
         assert!(matches!(senders.passage("erp@contoso.com"), Passage::Closed(_)));

@@ -21,7 +21,7 @@ use crate::{
     },
     office365::replies::{PauseRule, Scope},
     store::{Body, Entry, Outcome, PendingRecipient},
-    telemetry::events::RecipientAttempted,
+    telemetry::{events::RecipientAttempted, metrics::causes::Deferred},
 };
 
 /// One message on its way.
@@ -103,7 +103,10 @@ impl Transaction<'_> {
                 Err(trouble) if reused && !fresh && trouble.stage() <= Stage::Mail => {
                     tracing::debug!(%trouble, "idle connection was closed, connecting anew");
                 }
-                Err(trouble) => return (End::BrokenOff(trouble), None),
+                Err(trouble) => {
+                    count(&trouble);
+                    return (End::BrokenOff(trouble), None);
+                }
             }
         }
     }
@@ -116,7 +119,10 @@ impl Transaction<'_> {
                 Ok(connection)
             }
             Ok(None) => Err(End::NoToken),
-            Err(trouble) => Err(End::NoConnection(trouble)),
+            Err(trouble) => {
+                count(&trouble);
+                Err(End::NoConnection(trouble))
+            }
         }
     }
 
@@ -209,7 +215,9 @@ impl Transaction<'_> {
         self.withdraw_probes();
         let consequences = self.consequences();
         let deferred = |recipient: &PendingRecipient| {
-            (recipient.position, consequences.deferred(recipient, trouble.to_string(), None))
+            let reply = trouble.to_string();
+            let judged = consequences.deferred(recipient, Deferred::Connection, reply, None);
+            (recipient.position, judged)
         };
         self.entry.recipients.iter().map(deferred).collect()
     }
@@ -227,12 +235,11 @@ impl Transaction<'_> {
     pub fn tell(&self, judged: &[(u32, Judged)]) {
         for (position, judged) in judged {
             let Some(recipient) = self.recipient(*position) else { continue };
-            let (disposition, reply, next_attempt) = match &judged.outcome {
-                Outcome::Relayed { reply } => ("relayed", reply, None),
-                Outcome::Failed { reply } => ("failed", reply, None),
+            let (reply, next_attempt) = match &judged.outcome {
+                Outcome::Relayed { reply } | Outcome::Failed { reply } => (reply, None),
                 Outcome::Deferred { reply, next_attempt } => {
                     let again = self.give_up_after.is_some();
-                    ("deferred", reply, again.then(|| next_attempt.rfc3339()))
+                    (reply, again.then(|| next_attempt.rfc3339()))
                 }
             };
             RecipientAttempted {
@@ -240,7 +247,7 @@ impl Transaction<'_> {
                 lane: &self.lane.config.mailbox,
                 reverse_path: &self.entry.reverse_path,
                 forward_path: &recipient.forward_path,
-                disposition,
+                disposition: judged.disposition,
                 attempt: recipient.attempts + 1,
                 size: self.entry.size,
                 delay: self.account.clock.now().since(self.entry.arrival),
@@ -251,6 +258,13 @@ impl Transaction<'_> {
             }
             .emit();
         }
+    }
+}
+
+/// Counts trouble on the way; a body that cannot be read is none of it.
+fn count(trouble: &Trouble) {
+    if matches!(trouble, Trouble::Refused { .. } | Trouble::Broken { .. }) {
+        trouble.stage().failed();
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior::Immediate};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Arrival, Durability, Durable, Receipt, Reminder, Settlement, State, attempts,
@@ -25,6 +28,7 @@ use super::{
 use crate::{
     clock::{Clock, UnixMillis},
     mail::queue_id::QueueId,
+    telemetry::metrics::catalogue,
 };
 
 /// Most works in one transaction.
@@ -219,7 +223,22 @@ impl Committer {
         others
     }
 
+    /// One transaction, counted.
     fn commit(&mut self, batch: &[Work]) -> Result<Effects, StoreError> {
+        let begun = Instant::now();
+        let outcome = self.transact(batch);
+        match &outcome {
+            Ok(_) => {
+                catalogue::STORE_COMMIT_DURATION.took(&[], begun.elapsed());
+                let changes = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+                catalogue::STORE_COMMIT_CHANGES.observe(&[], changes.into());
+            }
+            Err(_) => catalogue::STORE_COMMIT_FAILURES.inc(&[]),
+        }
+        outcome
+    }
+
+    fn transact(&mut self, batch: &[Work]) -> Result<Effects, StoreError> {
         let prune = batch
             .iter()
             .rev()

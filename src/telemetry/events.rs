@@ -1,13 +1,22 @@
 //! The events that an operator lives by, as types: each has one constant message and always the
-//! same fields. Mail data, AUTH lines and tokens are in none of them.
+//! same fields, and counts itself, so that log and metrics cannot drift apart. Mail data, AUTH lines
+//! and tokens are in none of them.
 
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::metrics::{
+    catalogue,
+    causes::{Cut, Deferred, Failed, NoEntry, NotStored, NoticeKind, Refused},
+    lane, listener,
+};
 use crate::{
     mail::queue_id::QueueId,
-    smtp::path::{ForwardPath, ReversePath},
+    smtp::{
+        path::{ForwardPath, ReversePath},
+        reply::Reply,
+    },
 };
 
 /// A message is durable and was answered with 250.
@@ -15,6 +24,8 @@ use crate::{
 pub struct MessageAccepted<'a> {
     /// Its queue id.
     pub id: QueueId,
+    /// The listener that took it.
+    pub listener: &'a str,
     /// The client's address.
     pub client: &'a str,
     /// The name the client gave in EHLO.
@@ -34,8 +45,13 @@ pub struct MessageAccepted<'a> {
 }
 
 impl MessageAccepted<'_> {
-    /// Writes the log line.
+    /// Writes the log line and counts.
     pub fn emit(self) {
+        let listener: &str = &listener(self.listener);
+        catalogue::MESSAGES_ACCEPTED.inc(&[listener]);
+        catalogue::ACCEPTED_BYTES.add(&[listener], self.size);
+        catalogue::RECIPIENTS_ACCEPTED.add(&[listener], self.recipients as u64);
+        catalogue::ACCEPT_DURATION.took(&[], self.took);
         info!(
             queue_id = %self.id,
             client = self.client,
@@ -51,6 +67,29 @@ impl MessageAccepted<'_> {
     }
 }
 
+/// What an attempt came to for a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Upstream took the message.
+    Relayed,
+    /// It is tried again.
+    Deferred(Deferred),
+    /// It is not tried again.
+    Failed(Failed),
+}
+
+impl Disposition {
+    /// `relayed`, `deferred` or `failed`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Relayed => "relayed",
+            Self::Deferred(_) => "deferred",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// One recipient of one attempt.
 #[derive(Debug)]
 pub struct RecipientAttempted<'a> {
@@ -62,8 +101,8 @@ pub struct RecipientAttempted<'a> {
     pub reverse_path: &'a ReversePath,
     /// The recipient.
     pub forward_path: &'a ForwardPath,
-    /// `relayed`, `deferred` or `failed`.
-    pub disposition: &'static str,
+    /// What became of it.
+    pub disposition: Disposition,
     /// Which attempt this was, from 1.
     pub attempt: u32,
     /// Octets of mail data.
@@ -81,8 +120,21 @@ pub struct RecipientAttempted<'a> {
 }
 
 impl RecipientAttempted<'_> {
-    /// Writes the log line: a failure is an error, whoever caused it.
+    /// Writes the log line, where a failure is an error, whoever caused it, and counts.
     pub fn emit(self) {
+        let lane: &str = &lane(self.lane);
+        match self.disposition {
+            Disposition::Relayed => {
+                catalogue::RECIPIENTS_RELAYED.inc(&[lane]);
+                catalogue::RELAY_DELAY.took(&[], self.delay);
+            }
+            Disposition::Deferred(cause) => {
+                catalogue::RECIPIENTS_DEFERRED.inc(&[lane, cause.as_str()]);
+            }
+            Disposition::Failed(cause) => {
+                catalogue::RECIPIENTS_FAILED.inc(&[lane, cause.as_str()]);
+            }
+        }
         macro_rules! line {
             ($level:ident) => {
                 $level!(
@@ -90,7 +142,7 @@ impl RecipientAttempted<'_> {
                     lane = self.lane,
                     reverse_path = %self.reverse_path,
                     forward_path = %self.forward_path,
-                    disposition = self.disposition,
+                    disposition = self.disposition.as_str(),
                     attempt = self.attempt,
                     size = self.size,
                     delay_ms = millis(self.delay),
@@ -103,18 +155,22 @@ impl RecipientAttempted<'_> {
             };
         }
         match self.disposition {
-            "relayed" => line!(info),
-            "deferred" => line!(warn),
-            _ => line!(error),
+            Disposition::Relayed => line!(info),
+            Disposition::Deferred(_) => line!(warn),
+            Disposition::Failed(_) => line!(error),
         }
     }
 }
 
-/// A lane, or all of them, has stopped for a fault that is not a message's.
+/// A lane, all of them, or a sender has stopped for a fault that is not a message's.
 #[derive(Debug)]
 pub struct Paused<'a> {
-    /// The lane, or `all`.
+    /// The lane, `all`, or the sender.
     pub lane: &'a str,
+    /// The lane that it is counted under: never a sender.
+    pub counted: &'a str,
+    /// The kind of trouble, of a fixed set.
+    pub kind: &'static str,
     /// What happened, in upstream's or the system's words.
     pub reason: &'a str,
     /// The next step for the admin, if there is one.
@@ -124,10 +180,12 @@ pub struct Paused<'a> {
 }
 
 impl Paused<'_> {
-    /// Writes the log line.
+    /// Writes the log line and counts.
     pub fn emit(self) {
+        catalogue::PAUSES.inc(&[&lane(self.counted), self.kind]);
         error!(
             lane = self.lane,
+            kind = self.kind,
             reason = self.reason,
             advice = self.advice,
             retry_seconds = self.retry.as_secs(),
@@ -150,6 +208,86 @@ impl Resumed<'_> {
     pub fn emit(self) {
         info!(lane = self.lane, paused_seconds = self.lasted.as_secs(), "delivery resumed");
     }
+}
+
+/// A connection was not let in.
+#[derive(Debug)]
+pub struct ConnectionRefused<'a> {
+    /// The listener that it came to.
+    pub listener: &'a str,
+    /// The client's address.
+    pub client: &'a str,
+    /// What it heard.
+    pub reply: &'a Reply,
+    /// Why.
+    pub cause: NoEntry,
+}
+
+impl ConnectionRefused<'_> {
+    /// Writes the log line and counts.
+    pub fn emit(self) {
+        let Self { client, reply, .. } = self;
+        catalogue::CONNECTIONS_REFUSED.inc(&[&listener(self.listener), self.cause.as_str()]);
+        warn!(client, listener = self.listener, %reply, "connection refused");
+    }
+}
+
+/// A client heard that something is not to be. It is how an operator learns why a device cannot
+/// send.
+#[derive(Debug)]
+pub struct ClientRefused<'a> {
+    /// The listener that it came to.
+    pub listener: &'a str,
+    /// The client's address.
+    pub client: &'a str,
+    /// The name the client gave in EHLO.
+    pub hello: &'a str,
+    /// What it heard: 400 or above.
+    pub reply: &'a Reply,
+}
+
+impl ClientRefused<'_> {
+    /// Writes the log line and counts.
+    pub fn emit(self) {
+        let Self { client, hello, reply, .. } = self;
+        let cause = Refused::of(reply).as_str();
+        catalogue::CLIENT_REFUSALS.inc(&[&listener(self.listener), cause]);
+        info!(client, hello, %reply, "client refused");
+    }
+}
+
+/// Counts a session that ended without QUIT; only a fine log tells of it.
+pub fn session_cut(name: &str, cause: Cut) {
+    catalogue::SESSIONS_CUT.inc(&[&listener(name), cause.as_str()]);
+}
+
+/// Counts mail that was refused because nothing can be stored; whoever knows why writes the line.
+pub fn not_stored(cause: NotStored) {
+    catalogue::STORE_REFUSALS.inc(&[cause.as_str()]);
+}
+
+/// A message waits for an operator to look at it.
+#[derive(Debug)]
+pub struct SetAside<'a> {
+    /// Its queue id.
+    pub id: QueueId,
+    /// The lane it waited in.
+    pub lane: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl SetAside<'_> {
+    /// Writes the log line and counts.
+    pub fn emit(self) {
+        catalogue::MESSAGES_SET_ASIDE.inc(&[&lane(self.lane)]);
+        error!(queue_id = %self.id, reason = self.reason, "message set aside");
+    }
+}
+
+/// A notice of ours is in the queue.
+pub fn notice_queued(kind: NoticeKind) {
+    catalogue::NOTICES_QUEUED.inc(&[kind.as_str()]);
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -5,7 +5,11 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::{Config, Expiry, FailedRefresh, TokenError};
-use crate::{clock::UnixMillis, office365::entra::Ids};
+use crate::{
+    clock::UnixMillis,
+    office365::entra::Ids,
+    telemetry::metrics::{catalogue, causes::NoToken},
+};
 
 /// Names the credential in each line.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Events {
     }
 
     pub(super) fn obtained(&self, life: Duration, next_refresh: Duration, failures: u32) {
+        catalogue::TOKEN_REFRESHES.inc(&[]);
         info!(
             client_id = %self.client_id,
             credential = self.credential,
@@ -82,6 +87,7 @@ impl Events {
         next_try: Duration,
         token_left: Duration,
     ) {
+        catalogue::TOKEN_FAILURES.inc(&[cause(&failed.error).as_str()]);
         let next_try_seconds = next_try.as_secs();
         let token_left_seconds = token_left.as_secs();
         let told = earlier.filter(|earlier| failed.error.has_cause_of(&earlier.error));
@@ -137,6 +143,23 @@ impl Events {
                 "access token request not possible"
             );
         }
+    }
+}
+
+fn cause(error: &TokenError) -> NoToken {
+    match error {
+        TokenError::Transport { .. }
+        | TokenError::Timeout { .. }
+        | TokenError::NoIdentityEndpoint { .. } => NoToken::Network,
+        TokenError::Secret { .. } | TokenError::File { .. } | TokenError::Challenge { .. } => {
+            NoToken::File
+        }
+        TokenError::Address { .. } => NoToken::Settings,
+        error if error.is_transient() => NoToken::Endpoint,
+        TokenError::Refused(_) | TokenError::Identity(_) => NoToken::Refused,
+        TokenError::Throttled { .. }
+        | TokenError::NotJson { .. }
+        | TokenError::Malformed { .. } => NoToken::Endpoint,
     }
 }
 
