@@ -4,5 +4,6 @@
 pub mod header;
 pub mod notice;
 pub mod queue_id;
+pub mod renewal;
 pub mod test_message;
 pub mod trace;

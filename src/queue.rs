@@ -8,6 +8,7 @@
 //! | [`pause`] | when a gate is closed, and the one probe that opens it; pure |
 //! | `lane` | one lane's loop: takes what is due, hands it to delivery |
 //! | `notice` | who hears of a failure or a delay, and what |
+//! | `renewal` | reminds by mail that the credential is going to end |
 //! | `consequence` | what a verdict means for a recipient, a sender, a lane |
 //! | `login` | from a token to a connection that is logged in |
 //! | `attempt` | one message's attempt, from the body to the settlement |
@@ -30,6 +31,7 @@ mod notice;
 pub mod pace;
 pub mod pause;
 pub mod quota;
+mod renewal;
 pub mod runner;
 pub mod schedule;
 mod shared;

@@ -36,6 +36,7 @@ pub use self::{
     certificate::{Algorithm, CertificateFiles},
     claims::{Claims, FederatedClaims},
     error::{FileFault, FileKind, Refusal, SecretFault, Stage, TokenError},
+    events::RENEW,
     expiry::Expiry,
     handle::{FailedRefresh, TokenHandle, TokenState},
     identity::{IdentityHost, ManagedIdentity},

@@ -430,3 +430,37 @@ async fn the_end_of_a_secret_is_shown_in_days() {
     assert!(credential["days_left"].as_i64().unwrap() < -9_000);
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn the_admin_is_reminded_by_mail_once_for_each_mark_whatever_restarts() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mut place = Place::new().await;
+    // Midnight: between four and five days from now.
+    let end = (Clock::system().now() + DAY * 5).rfc3339();
+    let (date, _) = end.split_once('T').unwrap();
+    place.set(&format!("office365.client_secret_expires={date}"));
+    place.set("notices.to=admin@contoso.com");
+
+    let relay = place.relay().await;
+    let reminder = place.arrivals(1).await.remove(0);
+    assert_eq!(reminder.subject.as_deref(), Some("The mail relay's credential ends in 4 days"));
+    assert_eq!(reminder.reverse_path, MAILBOX);
+    assert_eq!(reminder.forward_paths.len(), 1);
+    assert_eq!(reminder.forward_paths[0].address, "admin@contoso.com");
+    let text = String::from_utf8(reminder.mail_data.clone().unwrap()).unwrap();
+    assert!(text.contains(date) && text.contains("Certificates & secrets"), "{text}");
+    let warnings = relay.status().await["readiness"]["warnings"].to_string();
+    assert!(warnings.contains(&format!("ends on {date}")), "{warnings}");
+    relay.settled(1).await;
+    relay.stop().await;
+
+    let relay = place.relay().await;
+    send(&relay, "between").await;
+    assert_eq!(subjects(&place.arrivals(1).await), ["between"]);
+    relay.settled(2).await;
+    pass(DAY * 3).await;
+    let arrivals = place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["The mail relay's credential ends in 1 day"]);
+    assert_eq!(relay.settled(3).await.len(), 3, "nothing was told twice");
+    relay.stop().await;
+}

@@ -162,7 +162,7 @@ fn is_of_the_login(reason: &str) -> bool {
 }
 
 fn paused(subject: String, what: &str, pause: &PauseStatus, mended: bool) -> Check {
-    let PauseStatus { reason, advice, since, retry_in_seconds } = pause;
+    let PauseStatus { reason, advice, since, retry_in_seconds, .. } = pause;
     let next = humantime::format_duration(std::time::Duration::from_secs(*retry_in_seconds));
     let finding = format!("{what} since {since}: {reason}; next try in {next}");
     let check = match mended {

@@ -8,11 +8,14 @@ use crate::{
     clock::{Clock, UnixMillis},
     queue::{Mode, pause::Cause, pause::PauseSnapshot, runner::Queue},
     store::{LaneSummary, Rebuilt, Settled, Store, StoreError},
-    token::TokenHandle,
+    token::{RENEW, TokenHandle},
 };
 
 /// A pause of all lanes makes the relay unready only when it has lasted this long.
 const PAUSE_TOLERATED: Duration = Duration::from_secs(60);
+
+/// A credential with so many days left or fewer is worth a warning.
+const ENDS_SOON: i64 = 7;
 
 /// Failed recipients shown.
 const FAILURES: usize = 10;
@@ -45,7 +48,7 @@ pub struct Readiness {
     /// Why not.
     pub reasons: Vec<String>,
     /// What stands in the way of mail without making the relay unready: a pause that has not
-    /// lasted long, or one of some lanes only.
+    /// lasted long, or one of some lanes only; and a credential that ends within a week.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -189,6 +192,9 @@ pub struct HeldSender {
 /// A pause.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PauseStatus {
+    /// The kind of trouble, as in the metrics.
+    #[serde(default)]
+    pub kind: String,
     /// What happened.
     pub reason: String,
     /// The next step for the admin, if there is one.
@@ -231,6 +237,11 @@ impl Watched {
             });
         }
         let lasting = |pause: &PauseSnapshot| now.since(pause.since) >= PAUSE_TOLERATED;
+        if let Some(expiry) = token.expiry.as_ref().filter(|one| one.days_left(now) <= ENDS_SOON) {
+            let (what, at) = (&expiry.what, expiry.at.rfc3339());
+            let word = if expiry.at < now { "ended" } else { "ends" };
+            warnings.push(format!("the credential {word} on {at} ({what}): {RENEW}"));
+        }
         if let Some(pause) = self.queue.relay_pause() {
             let told = if lasting(&pause) { &mut reasons } else { &mut warnings };
             told.push(format!("nothing is relayed: {}", words(pause.cause)));
@@ -349,6 +360,7 @@ fn queue_rebuilt(rebuilt: &Rebuilt) -> QueueRebuilt {
 
 fn pause_status(pause: PauseSnapshot) -> PauseStatus {
     PauseStatus {
+        kind: pause.kind.to_owned(),
         reason: pause.cause.reason,
         advice: pause.cause.advice,
         since: pause.since.rfc3339(),

@@ -238,17 +238,17 @@ pub fn header_section(data: &[u8]) -> &[u8] {
     &data[..end.unwrap_or(data.len())]
 }
 
-fn line(text: &mut String, content: &str) {
+pub(super) fn line(text: &mut String, content: &str) {
     text.push_str(content);
     text.push_str("\r\n");
 }
 
-fn field(text: &mut String, name: &str, value: &str) {
+pub(super) fn field(text: &mut String, name: &str, value: &str) {
     let _ = write!(text, "{name}: {value}\r\n");
 }
 
 /// Breaks text into lines of some 76 characters, so that no mail program shows one endless line.
-fn paragraph(text: &mut String, indent: &str, content: &str) {
+pub(super) fn paragraph(text: &mut String, indent: &str, content: &str) {
     let mut length = 0;
     for word in content.split_whitespace() {
         if length > 0 && length + 1 + word.len() > 76 {

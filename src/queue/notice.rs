@@ -194,7 +194,7 @@ fn asks(notify: Option<&str>, word: &str) -> Option<bool> {
     notify.map(|notify| notify.split(',').any(|asked| asked.eq_ignore_ascii_case(word)))
 }
 
-fn recipient(address: &Address) -> Recipient {
+pub(super) fn recipient(address: &Address) -> Recipient {
     Recipient {
         forward_path: ForwardPath(address.clone()),
         parameters: RcptParameters { notify: Some("NEVER".into()), orcpt: None },

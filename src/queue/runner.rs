@@ -11,6 +11,7 @@ use super::{
     Config,
     lane::Lane,
     pause::PauseSnapshot,
+    renewal,
     shared::{Account, Context, LaneState},
 };
 use crate::{
@@ -94,6 +95,10 @@ impl Queue {
         for lane in &lanes {
             let task = Lane::new(Arc::clone(&context), Arc::clone(lane));
             drain.spawn(task.run(drain.clone()));
+        }
+        if let Some(first) = lanes.first() {
+            let lane = Arc::clone(first);
+            drain.spawn(renewal::watch(Arc::clone(&context), lane, drain.clone()));
         }
         drain.spawn(watch_amendments(context.store.clone(), drain.clone()));
         Self { account, lanes }

@@ -163,8 +163,8 @@ fn cause(error: &TokenError) -> NoToken {
     }
 }
 
-/// Works for secrets and certificates alike: the files are read again for each request.
-const RENEW: &str = "add a new one under App registrations > Certificates & secrets, put it into \
+/// What to do before a credential ends. It works for secrets and certificates alike: the files are read again for each request.
+pub const RENEW: &str = "add a new one under App registrations > Certificates & secrets, put it into \
                      the file that the relay reads (no restart), and set \
                      office365.client_secret_expires if it was set";
 

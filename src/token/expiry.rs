@@ -25,6 +25,17 @@ impl Expiry {
         Self { what, at: pair.not_after }
     }
 
+    /// How many of the marks have been passed at `now`: 60, 30, 7 days and 1 day before the end
+    /// are 1 to 4, and with the end itself it is [`Expiry::OVER`].
+    #[must_use]
+    pub fn marks_passed(&self, now: UnixMillis) -> u32 {
+        let days = self.days_left(now);
+        MARKS.iter().map(|mark| u32::from(days < *mark)).sum()
+    }
+
+    /// What [`Expiry::marks_passed`] is from the end on.
+    pub const OVER: u32 = 5;
+
     /// Whole days left at `now`; negative once it has ended.
     #[must_use]
     pub fn days_left(&self, now: UnixMillis) -> i64 {
@@ -35,16 +46,14 @@ impl Expiry {
 /// Remembers what has been said, so that each warning comes once.
 #[derive(Debug, Default)]
 pub(super) struct Reminder {
-    told: Option<(UnixMillis, usize)>,
+    told: Option<(UnixMillis, u32)>,
 }
 
 impl Reminder {
     /// Whether something is to be said about `expiry` now: when it comes into a nearer class of
     /// days than the last time, or is another end in one of the classes.
     pub(super) fn is_due(&mut self, expiry: &Expiry, now: UnixMillis) -> bool {
-        let days = expiry.days_left(now);
-        // Which of the marks have been passed: none is far away, all of them is over.
-        let class = MARKS.iter().filter(|mark| days < **mark).count();
+        let class = expiry.marks_passed(now);
         let last = self.told.replace((expiry.at, class));
         let known = last.filter(|(at, _)| *at == expiry.at).map_or(0, |(_, class)| class);
         if class < known {

@@ -40,7 +40,7 @@ impl Cause {
     }
 
     fn paused(kind: &'static str, what: &str, pause: &PauseStatus) -> Self {
-        let PauseStatus { reason, advice, since, retry_in_seconds } = pause;
+        let PauseStatus { reason, advice, since, retry_in_seconds, .. } = pause;
         let reason =
             format!("{what} paused since {since}, next try in {retry_in_seconds} s: {reason}");
         Self { kind, reason, advice: advice.clone() }
