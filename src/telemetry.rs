@@ -1,11 +1,12 @@
 //! Logs and metrics: the subscriber's set-up, the event types, what is counted.
 
 pub mod events;
+pub mod journald;
 pub mod metrics;
 
 use std::io;
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How the log looks; all values are checked.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub enum Format {
     Text,
     /// One JSON object a line.
     Json,
+    /// Entries of journald, with the facts as fields.
+    Journald,
 }
 
 /// Sends events to standard error from here on. A second call changes nothing.
@@ -32,15 +35,35 @@ pub enum Format {
 /// of them print what they send and receive.
 pub fn init(config: &Config) {
     let filter = EnvFilter::builder().parse_lossy(bounded(&config.filter));
+    if config.format == Format::Journald {
+        match journald::Journald::new(journald::SOCKET) {
+            Ok(layer) => {
+                let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+                return;
+            }
+            Err(error) => no_journald(&error),
+        }
+    }
     let subscriber = fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(colours());
     let _ = match config.format {
-        Format::Text => subscriber.try_init(),
+        Format::Text | Format::Journald => subscriber.try_init(),
         Format::Json => subscriber.json().flatten_event(true).try_init(),
     };
+}
+
+/// There is no log yet that could say so. A log in text is better than none.
+fn no_journald(error: &io::Error) {
+    use io::Write;
+    let socket = journald::SOCKET;
+    let _ = writeln!(
+        io::stderr(),
+        "log.format is journald and {socket} cannot be written to ({error}); the log goes to \
+         standard error as text"
+    );
 }
 
 /// A bare level is ours; what stands behind it for other crates is never finer than `info`.

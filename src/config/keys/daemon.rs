@@ -2,15 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use config::ValueKind;
-
 use super::{
     AnyKey,
     Default::{Count, Text},
     Key,
 };
 use crate::{
-    config::kinds::{self, Mismatch},
+    config::kinds,
     queue::{Mode, OnUncertain},
     telemetry::Format,
 };
@@ -124,12 +122,12 @@ pub(in crate::config) static LOG_FORMAT: Key<Format> = Key::new(
     "log",
     "format",
     Text("text"),
-    "\"text\" for people, \"json\" for programs.",
+    "\"text\" for people, \"json\" for programs, both on standard error; \"journald\" for systemd, \
+     with each fact as a field to search by.",
     |value| {
-        if matches!(value, ValueKind::String(text) if text.trim() == "journald") {
-            return Err(Mismatch::later("journald"));
-        }
-        kinds::choice(value, &[("text", Format::Text), ("json", Format::Json)])
+        let choices =
+            [("text", Format::Text), ("json", Format::Json), ("journald", Format::Journald)];
+        kinds::choice(value, &choices)
     },
 );
 

@@ -166,7 +166,7 @@ fn each_kind_of_value_says_what_it_expects() {
         "listener.addresses=",
         "listener.max_message_size=35 potatoes",
         "http.address=9587",
-        "log.format=journald",
+        "log.format=syslog",
     ];
     let mut out = String::new();
     for argument in arguments {
@@ -195,7 +195,7 @@ fn each_kind_of_value_says_what_it_expects() {
     - `listener.addresses`: found an empty list, expected at least an IP address with a port, such as "127.0.0.1:25", or `unix:` and the absolute path of a socket (--set)
     - `listener.max_message_size`: found "35 potatoes", expected a size from 1KiB to 1GiB, such as "35MiB", or octets (--set)
     - `http.address`: found "9587", expected an IP address with a port, such as "127.0.0.1:9587", or "off" (--set)
-    - `log.format`: `journald` is not supported by this version (--set)
+    - `log.format`: found "syslog", expected one of "text", "json", "journald" (--set)
     "#);
 }
 
