@@ -48,7 +48,12 @@ impl Page {
         let mut text = String::new();
         // A string takes whatever is written.
         let _ = text::encode(&mut text, &registry);
-        text
+        // The library writes an empty set of labels, which some readers do not expect.
+        let bare = |line: &str| match line.split_once('{') {
+            Some((name, rest)) if rest.starts_with('}') => format!("{name}{}\n", &rest[1..]),
+            _ => format!("{line}\n"),
+        };
+        text.lines().map(bare).collect()
     }
 
     /// The same in the older text format of Prometheus, where a counter's name has `_total` in its
