@@ -1,5 +1,5 @@
 //! Log lines as journald keeps them: each fact of an event is a field of its own, to search by
-//! (`journalctl RELAY_QUEUE_ID=...`). A kind of event has a MESSAGE_ID (`ids.rs`).
+//! (`journalctl RELAY_QUEUE_ID=...`). A kind of event has a `MESSAGE_ID` (`ids.rs`).
 //!
 //! The protocol is a datagram to a socket: `NAME=value` in a line, or the name, a line feed, the
 //! length as 64 bits and the value, which may then hold anything. Values are always written the
@@ -164,9 +164,11 @@ impl Entry {
 
 /// The whole event as people read it with plain `journalctl`, in one line.
 fn in_a_line(fields: &Fields) -> String {
+    use fmt::Write;
     let mut line = fields.message.clone();
     for (name, value) in &fields.named {
-        line.push_str(&format!(" {name}={}", value.escape_debug()));
+        // A string takes whatever is written.
+        let _ = write!(line, " {name}={}", value.escape_debug());
     }
     line
 }

@@ -13,7 +13,7 @@ fn queue_db(directory: &std::path::Path) -> Connection {
 fn counted(directory: &std::path::Path) -> Vec<(String, u64, u64, u64)> {
     let sql = "SELECT lane, COUNT(*), COUNT(hold_reason), SUM(size) FROM message GROUP BY lane";
     let row = |row: &rusqlite::Row<'_>| {
-        let number = |column| row.get::<_, i64>(column).map(|value| value.unsigned_abs());
+        let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
         Ok((row.get(0)?, number(1)?, number(2)?, number(3)?))
     };
     let database = queue_db(directory);

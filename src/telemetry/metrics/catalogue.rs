@@ -38,7 +38,7 @@ pub static ACCEPT_DURATION: Histogram = Histogram::new(
 /// Connections of clients now.
 pub static CONNECTIONS: Live =
     Live::new("connections", &["listener"], "Connections of clients now");
-/// Connections that the listener takes at a time (max_connections).
+/// Connections that the listener takes at a time (`max_connections`).
 pub static CONNECTIONS_LIMIT: Live = Live::new(
     "connections_limit",
     &["listener"],
@@ -102,7 +102,7 @@ pub static QUEUE_OLDEST: Read = Read::new(
     &["lane"],
     "Age of the oldest message that is queued and not held, 0 without one",
 );
-/// Messages above which no mail is taken (queue.max_messages).
+/// Messages above which no mail is taken (`queue.max_messages`).
 pub static QUEUE_LIMIT: Read = Read::new(
     "queue_messages_limit",
     &[],
@@ -111,7 +111,7 @@ pub static QUEUE_LIMIT: Read = Read::new(
 /// Room for the relay on the disk of the queue.
 pub static DISK_FREE: Read =
     Read::new("queue_disk_free_bytes", &[], "Room for the relay on the disk of the queue");
-/// Free room below which no mail is taken (queue.min_free_bytes).
+/// Free room below which no mail is taken (`queue.min_free_bytes`).
 pub static DISK_WANTED: Read = Read::new(
     "queue_disk_wanted_bytes",
     &[],
@@ -169,7 +169,7 @@ pub static UPSTREAM_LIMIT: Read = Read::new(
 /// Recipients of the last 24 hours.
 pub static DAY_RECIPIENTS: Read =
     Read::new("day_recipients", &["lane"], "Recipients of the last 24 hours");
-/// Recipients that the mailbox may have in 24 hours (recipients_per_day).
+/// Recipients that the mailbox may have in 24 hours (`recipients_per_day`).
 pub static DAY_RECIPIENTS_LIMIT: Read = Read::new(
     "day_recipients_limit",
     &["lane"],

@@ -122,7 +122,7 @@ impl Refused {
             (550, Some((5, 6, 11))) => Self::LineEnd,
             (501 | 553, Some((5, 1, _))) | (553, _) => Self::Address,
             (500..=504 | 555, _) => Self::Command,
-            (451, Some((4, 3, 0) | (4, 4, 0 | 1 | 2 | 5) | (4, 7, 0))) => Self::NotNow,
+            (451, Some((4, 3 | 7, 0) | (4, 4, 0 | 1 | 2 | 5))) => Self::NotNow,
             (code, _) if code < 500 => Self::Transient,
             _ => Self::Permanent,
         }
