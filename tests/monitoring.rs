@@ -35,6 +35,9 @@ fn specs() -> impl Iterator<Item = &'static Spec> {
     ALL.iter().map(|metric| metric.spec())
 }
 
+/// A metric, its label, and the values of that with what they mean.
+type Set = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// Whoever changes a metric finds here what the page has to say.
 #[test]
 fn the_page_of_metrics_is_the_catalogue() {
@@ -55,7 +58,7 @@ fn the_page_of_metrics_is_the_catalogue() {
             spec.meaning
         ));
     }
-    let sets: [(&str, &str, &[(&str, &str)]); 9] = [
+    let sets: [Set; 9] = [
         ("connections_refused_total", "cause", NoEntry::ALL),
         ("sessions_cut_total", "cause", Cut::ALL),
         ("client_refusals_total", "cause", Refused::ALL),
@@ -224,6 +227,17 @@ async fn a_relay_at_work_is_seen_in_every_metric() {
     let (socket, port) = closed_port();
     place.set_smtp_port(port);
     let relay = place.relay().await;
+    // What will be counted is there before the first time, so that `increase` sees it.
+    let fresh = page(&relay).await;
+    for series in [
+        "o365_relay_pauses_total{lane=\"all\",cause=\"busy\"}",
+        "o365_relay_pauses_total{lane=\"relay@sandbox.example\",cause=\"login\"}",
+        "o365_relay_upstream_failures_total{stage=\"tls\"}",
+        "o365_relay_recipients_failed_total{lane=\"relay@sandbox.example\",cause=\"gave_up\"}",
+        "o365_relay_connections_refused_total{listener=\"printers\",cause=\"not_allowed\"}",
+    ] {
+        assert!(value(&fresh, series).abs() < 1e-9, "{series}");
+    }
     let mut client = relay.client().await;
     let text = mail(MAILBOX, "first");
     client.send(MAILBOX, &["somebody@example.com", "else@example.com"], &text).await;

@@ -78,6 +78,7 @@ impl Smarthost {
     /// A smarthost; connects to nothing yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        Stage::know();
         Self { config }
     }
 

@@ -72,6 +72,29 @@ impl Stage {
         }
     }
 
+    /// Those that a connection can come to nothing at.
+    const ALL: &[Self] = &[
+        Self::Connect,
+        Self::Greeting,
+        Self::Ehlo,
+        Self::StartTls,
+        Self::Tls,
+        Self::Auth,
+        Self::Reset,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::MailData,
+        Self::EndOfData,
+    ];
+
+    /// Shows zero failures of each from now on, so that the first one is seen as a change.
+    pub(super) fn know() {
+        for stage in Self::ALL {
+            catalogue::UPSTREAM_FAILURES.add(&[stage.name()], 0);
+        }
+    }
+
     /// Counts how long upstream took for it.
     pub(super) fn answered(self, begun: Instant) {
         catalogue::UPSTREAM_DURATION.took(&[self.name()], begun.elapsed());

@@ -11,6 +11,7 @@ use super::{
     Counter, catalogue,
     causes::{Cut, Deferred, Failed, NoEntry, NoToken, NotStored, NoticeKind, Refused},
 };
+use crate::office365::replies::PauseRule;
 
 /// What lanes and listeners beyond the bound are shown as, all together.
 pub const OTHER: &str = "other";
@@ -71,6 +72,7 @@ pub(super) fn know_the_rest() {
     exist(&catalogue::NOTICES_QUEUED, &[], NoticeKind::ALL);
     exist(&catalogue::STORE_REFUSALS, &[], NotStored::ALL);
     exist(&catalogue::TOKEN_FAILURES, &[], NoToken::ALL);
+    exist(&catalogue::PAUSES, &[ALL_LANES], PauseRule::KINDS);
 }
 
 /// A lane of the configuration: its counters show zero from now on. Lanes that are known first are
@@ -81,6 +83,7 @@ pub fn know_lane(name: &str) {
     catalogue::MESSAGES_SET_ASIDE.exist(&[lane]);
     exist(&catalogue::RECIPIENTS_DEFERRED, &[lane], Deferred::ALL);
     exist(&catalogue::RECIPIENTS_FAILED, &[lane], Failed::ALL);
+    exist(&catalogue::PAUSES, &[lane], PauseRule::KINDS);
 }
 
 /// A listener of the configuration and its `max_connections`.
