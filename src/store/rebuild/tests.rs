@@ -118,7 +118,9 @@ fn queue(directory: &Path) -> PathBuf {
 fn pages(database: &Path) -> Vec<Page> {
     let octets = fs::read(database).unwrap();
     let connection = Connection::open(database).unwrap();
-    let mut roots = connection.prepare("SELECT name, rootpage FROM sqlite_master").unwrap();
+    // Triggers have no pages of their own.
+    let sql = "SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0";
+    let mut roots = connection.prepare(sql).unwrap();
     let roots: Vec<(String, u64)> = roots
         .query_map([], |row| Ok((row.get(0)?, u64::from(row.get::<_, u32>(1)?))))
         .unwrap()
