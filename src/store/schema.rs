@@ -122,10 +122,12 @@ END;
 CREATE TRIGGER message_goes AFTER DELETE ON message BEGIN
     UPDATE lane_total SET messages = messages - 1, held = held - (OLD.hold_reason IS NOT NULL),
         octets = octets - OLD.size WHERE lane = OLD.lane;
+    DELETE FROM lane_total WHERE lane = OLD.lane AND messages = 0;
 END;
 CREATE TRIGGER message_changes AFTER UPDATE OF lane, hold_reason, size ON message BEGIN
     UPDATE lane_total SET messages = messages - 1, held = held - (OLD.hold_reason IS NOT NULL),
         octets = octets - OLD.size WHERE lane = OLD.lane;
+    DELETE FROM lane_total WHERE lane = OLD.lane AND messages = 0;
     INSERT INTO lane_total VALUES (NEW.lane, 1, NEW.hold_reason IS NOT NULL, NEW.size)
     ON CONFLICT (lane) DO UPDATE SET messages = messages + 1, held = held + excluded.held,
         octets = octets + excluded.octets;

@@ -56,6 +56,31 @@ async fn the_length_of_the_queue_follows_whatever_changes_it() {
 }
 
 #[tokio::test]
+async fn a_lane_with_nothing_in_it_leaves_no_count_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let store = open(path);
+    let rows = || {
+        let count = "SELECT COUNT(*) FROM lane_total";
+        queue_db(path).query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let one = put(&store, b"one", &["c@d.example"]).await.unwrap().id();
+    let two = put(&store, b"two", &["c@d.example"]).await.unwrap().id();
+    store.settle(settlement(one, vec![(0, relayed())])).await.unwrap();
+    assert_eq!(rows(), 1);
+    store.hold(two, "look".into()).await.unwrap();
+    assert_eq!(told(&store).await, [("lane".to_owned(), 1, 1, 3)]);
+    store.close().await;
+    drop(store);
+    let other = Arc::new(OneLane("other"));
+    let store = Store::open(config(path), Clock::at(START), Arc::new(Synced), other).unwrap();
+    assert_eq!(told(&store).await, [("other".to_owned(), 1, 1, 3)]);
+    assert_eq!(rows(), 1, "there may be as many lanes as senders");
+    store.settle(settlement(two, vec![(0, relayed())])).await.unwrap();
+    assert_eq!(rows(), 0);
+}
+
+#[tokio::test]
 async fn the_oldest_that_waits_is_not_one_that_is_held() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
