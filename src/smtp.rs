@@ -4,6 +4,7 @@
 //! | Module | What it knows |
 //! |---|---|
 //! | [`path`] | reverse-paths, forward-paths, sender patterns |
+//! | [`sender`] | addresses that other ones stand for |
 //! | [`reply`] | reply codes and enhanced status codes |
 //! | [`envelope`] | the envelope and the parameters it travels with |
 //! | [`command`] | one command line |
@@ -24,5 +25,6 @@ pub mod mail_data;
 pub mod path;
 pub mod peer;
 pub mod reply;
+pub mod sender;
 pub mod server;
 pub mod session;
