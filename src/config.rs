@@ -11,12 +11,14 @@ mod credential;
 mod encryption;
 mod fault;
 mod file;
+mod guess;
 mod keys;
 mod kinds;
 mod layers;
 mod listeners;
 mod logins;
 mod render;
+mod routes;
 mod slots;
 mod suggest;
 #[cfg(test)]
@@ -34,7 +36,17 @@ use std::{
 pub use fault::{Fault, Faults};
 pub use render::example;
 
-use crate::{delivery, http, listener, office365::clouds::Cloud, queue, store, telemetry, token};
+use crate::{
+    delivery, http, listener,
+    office365::clouds::Cloud,
+    queue::{self, Lanes},
+    smtp::path::{ReversePath, SenderPattern},
+    store::{self, Router},
+    telemetry, token,
+};
+
+/// The section that the routes inherit from, which is the name of its account too.
+pub const OFFICE365: &str = keys::office365::OFFICE365;
 
 /// The file that is read when no other is named. It need not exist.
 pub const DEFAULT_FILE: &str = "/etc/o365-relay/config.toml";
@@ -97,10 +109,12 @@ pub struct Config {
     pub listeners: Vec<listener::Config>,
     /// The durable queue.
     pub store: store::Config,
-    /// Access tokens.
+    /// Access tokens of `[office365]`.
     pub token: token::Config,
-    /// The SMTP client.
+    /// The SMTP client of `[office365]`.
     pub delivery: delivery::Config,
+    /// The accounts of routes that differ from that; the lanes name them by place, counted from 1.
+    pub other_accounts: Vec<AccountConfig>,
     /// The schedule.
     pub queue: queue::Config,
     /// Health and status.
@@ -115,6 +129,108 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// What is allowed and yet looks wrong; to be logged at start.
     pub warnings: Vec<String>,
+}
+
+/// An account upstream of some routes: another tenant, application or host.
+#[derive(Debug, Clone)]
+pub struct AccountConfig {
+    /// The route that it was first named in: `route.2`.
+    pub name: String,
+    /// Access tokens.
+    pub token: token::Config,
+    /// The account with the same credential, by its place: one token serves both.
+    pub shares_token_of: Option<usize>,
+    /// The SMTP client.
+    pub delivery: delivery::Config,
+    /// Whose presets were taken.
+    pub cloud: Cloud,
+    /// Roots that are trusted besides the system's; the parts that need them have them already.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// As whom mail goes upstream: what set-up has to allow, and what a diagnosis can try.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// The section of the configuration: `office365`, `route.2`.
+    pub route: &'a str,
+    /// Whose mail takes it; empty for everybody's that no other route takes.
+    pub senders: &'a [SenderPattern],
+    /// The account's name: that of the section that it was first named in.
+    pub account: &'a str,
+    /// Its access tokens.
+    pub token: &'a token::Config,
+    /// Its SMTP client.
+    pub delivery: &'a delivery::Config,
+    /// The mailbox.
+    pub mailbox: &'a str,
+    /// Mail goes through the mailbox of its sender, and only that without one through `mailbox`.
+    pub by_sender: bool,
+    /// Whose presets the account has.
+    pub cloud: Cloud,
+    /// Roots that it trusts besides the system's.
+    pub ca_file: Option<&'a Path>,
+}
+
+impl Config {
+    /// The identities that mail goes upstream with, in the order of the routes; that of
+    /// `[office365]` is the last.
+    #[must_use]
+    pub fn identities(&self) -> Vec<Identity<'_>> {
+        self.queue.routes.iter().map(|route| self.identity(route)).collect()
+    }
+
+    /// The mailbox that sends mail with this reverse-path, and its identity.
+    #[must_use]
+    pub fn identity_of(&self, reverse_path: &ReversePath) -> (String, Identity<'_>) {
+        let lanes = Lanes::new(&self.queue);
+        let mailbox = lanes.lane(reverse_path);
+        let account = lanes.config(&mailbox).map_or(0, |lane| lane.account);
+        let identity = |route: &queue::Route| {
+            let is_its = route.by_sender || route.lane.mailbox == mailbox;
+            route.lane.account == account && is_its
+        };
+        let route = self.queue.routes.iter().find(|route| identity(route));
+        let of_office365 = || self.account_of_office365();
+        let identity = route.map_or_else(of_office365, |route| self.identity(route));
+        (mailbox, identity)
+    }
+
+    fn identity<'a>(&'a self, route: &'a queue::Route) -> Identity<'a> {
+        let queue::Route { keys, senders, by_sender, lane } = route;
+        let place = lane.account.checked_sub(1);
+        let other = place.and_then(|place| self.other_accounts.get(place));
+        let (mailbox, by_sender) = (lane.mailbox.as_str(), *by_sender);
+        let Some(other) = other else {
+            let of_office365 = self.account_of_office365();
+            return Identity { route: keys, senders, mailbox, by_sender, ..of_office365 };
+        };
+        Identity {
+            route: keys,
+            senders,
+            account: &other.name,
+            token: &other.token,
+            delivery: &other.delivery,
+            mailbox,
+            by_sender,
+            cloud: other.cloud,
+            ca_file: other.ca_file.as_deref(),
+        }
+    }
+
+    /// `[office365]` without a mailbox.
+    fn account_of_office365(&self) -> Identity<'_> {
+        Identity {
+            route: OFFICE365,
+            senders: &[],
+            account: OFFICE365,
+            token: &self.token,
+            delivery: &self.delivery,
+            mailbox: "",
+            by_sender: false,
+            cloud: self.cloud,
+            ca_file: self.ca_file.as_deref(),
+        }
+    }
 }
 
 /// One key and the value that holds.

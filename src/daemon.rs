@@ -14,16 +14,16 @@ use tokio::time::timeout;
 
 use crate::{
     clock::{Clock, UnixMillis},
-    config::Config,
-    delivery::smarthost::Smarthost,
+    config::{AccountConfig, Config, OFFICE365},
+    delivery::{self, smarthost::Smarthost},
     drain::Drain,
     http::{self, HttpError, ListenerStatus, Watched},
     listener::{Address, ListenerError, Listeners, Listening, Outlet},
-    queue::{self, Lanes, Mode, direct::Direct, runner::Queue},
+    queue::{self, Lanes, Mode, Upstream, direct::Direct, runner::Queue},
     store::{DatabaseFault, Store, StoreError, Synced, Transit},
-    token::{self, TokenHandle},
+    token,
 };
-use upstream::{Upstream, look_for_a_queue};
+use upstream::{DirectOutlet, look_for_a_queue};
 
 /// Why the daemon did not start. Each message says what failed, on what, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -90,13 +90,12 @@ impl Daemon {
 
         let listening = listeners.listening();
         let drain = Drain::new();
-        let token = token::spawn(config.token, clock, &drain);
-        let smarthost = Smarthost::new(config.delivery);
+        let upstreams =
+            upstreams((config.token, config.delivery), config.other_accounts, clock, &drain);
         let mode = config.queue.mode;
-        let (store, queue, outlet) = keeping.start(config.queue, &token, smarthost, clock, &drain);
+        let (store, queue, outlet) = keeping.start(config.queue, upstreams, clock, &drain);
         let watched = Watched {
             store,
-            token,
             queue,
             clock,
             started: clock.now(),
@@ -205,23 +204,44 @@ impl Keeping {
     fn start(
         self,
         config: queue::Config,
-        token: &TokenHandle,
-        smarthost: Smarthost,
+        (first, others): (Upstream, Vec<Upstream>),
         clock: Clock,
         drain: &Drain,
     ) -> (Option<Store>, Queue, Arc<dyn Outlet>) {
-        let token = token.clone();
         match self {
             Self::Queue(store) => {
-                let queue = Queue::start(config, store.clone(), token, smarthost, clock, drain);
+                let queue = Queue::start(config, store.clone(), first, others, clock, drain);
                 (Some(store.clone()), queue, Arc::new(store))
             }
             Self::Transit(transit) => {
-                let direct = Direct::start(config, token, smarthost, clock, drain);
-                (None, direct.lanes(), Arc::new(Upstream { transit, direct }))
+                let direct = Direct::start(config, first, others, clock, drain);
+                (None, direct.lanes(), Arc::new(DirectOutlet { transit, direct }))
             }
         }
     }
+}
+
+/// The accounts, that of `[office365]` first. Each distinct credential has one token task.
+fn upstreams(
+    first: (token::Config, delivery::Config),
+    others: Vec<AccountConfig>,
+    clock: Clock,
+    drain: &Drain,
+) -> (Upstream, Vec<Upstream>) {
+    let first = Upstream {
+        name: OFFICE365.into(),
+        token: token::spawn(first.0, clock, drain),
+        smarthost: Smarthost::new(first.1),
+    };
+    let mut tokens = vec![first.token.clone()];
+    let mut upstreams = Vec::new();
+    for AccountConfig { name, token, shares_token_of, delivery, .. } in others {
+        let shared = shares_token_of.and_then(|place| tokens.get(place)).cloned();
+        let token = shared.unwrap_or_else(|| token::spawn(token, clock, drain));
+        tokens.push(token.clone());
+        upstreams.push(Upstream { name, token, smarthost: Smarthost::new(delivery) });
+    }
+    (first, upstreams)
 }
 
 /// Where there are several, a line for each.

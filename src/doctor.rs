@@ -32,16 +32,19 @@ mod smarthost;
 mod token;
 mod trial;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     clock::{Clock, UnixMillis},
-    config::{Config, Sources},
+    config::{Config, Identity, OFFICE365, Sources},
     http::Status,
+    mail::rewrite::Rewriting,
     queue::Mode,
-    smtp::path::Address,
+    smtp::path::{Address, ReversePath},
 };
+use mailbox::LoggedIn;
 use report::{Check, Report};
+use token::Token;
 
 /// What is examined.
 #[derive(Debug)]
@@ -100,8 +103,13 @@ pub async fn examine(patient: &Patient, clock: Clock) -> Report {
         report.extend(later.map(|(id, subject)| Check::grey(id, subject, needs)));
         return report;
     };
-    settings::credential(&config, clock.now(), &mut report);
-    let case = Case { config: &config, patient, clock, changed: settings::changed(patient) };
+    let identities = config.identities();
+    let Some(identity) = identities.iter().find(|one| one.route == OFFICE365) else {
+        return report;
+    };
+    let changed = settings::changed(patient);
+    let case = Case { config: &config, identity: *identity, patient, clock, changed };
+    settings::credentials(&case, &mut report);
     upstream(&case, &mut report).await;
     listener::check(&case, &mut report).await;
     queue_directory::check(&case, &mut report);
@@ -111,8 +119,31 @@ pub async fn examine(patient: &Patient, clock: Clock) -> Report {
 
 /// From the login host to upstream's verdict.
 async fn upstream(case: &Case<'_>, report: &mut Report) {
-    let login_host = login_host::check(case, report).await;
-    let offers = smarthost::check(case, report).await;
+    let (mut hosts, mut found) = (Hosts::default(), Found::default());
+    for identity in case.accounts() {
+        account(&case.of(identity), &mut hosts, &mut found, report).await;
+    }
+    running::check(case, &found, report);
+    sender::check(case, &found, report);
+    trial::check(case, found, report).await;
+}
+
+/// What two accounts have in common is looked at once.
+async fn account(case: &Case<'_>, hosts: &mut Hosts, found: &mut Found, report: &mut Report) {
+    let place = (login_host::target_of(case), case.identity.ca_file.map(Into::into));
+    let login_host = match hosts.login.get(&place) {
+        Some(known) => *known,
+        None => login_host::check(case, report).await,
+    };
+    hosts.login.insert(place, login_host);
+    let (host, port) = (&case.identity.delivery.host, case.identity.delivery.port);
+    let place = (Some((host.clone(), port)), case.identity.ca_file.map(Into::into));
+    let offers = match hosts.smtp.get(&place) {
+        Some(known) => *known,
+        None => smarthost::check(case, report).await,
+    };
+    hosts.smtp.insert(place, offers);
+    let before = report.checks.len();
     let token = match login_host {
         true => token::check(case, report).await,
         false => {
@@ -120,22 +151,82 @@ async fn upstream(case: &Case<'_>, report: &mut Report) {
             None
         }
     };
+    for check in report.checks.iter_mut().skip(before) {
+        check.subject.push_str(&case.of_account());
+    }
     let logins = mailbox::check(case, token.as_ref(), offers, report).await;
-    running::check(case, &logins, report);
-    sender::check(case, token.as_ref(), report);
-    trial::check(case, token.as_ref(), logins, report).await;
+    found.logins.extend(logins);
+    found.tokens.extend(token.map(|token| (case.identity.account.to_owned(), token)));
+}
+
+/// Hosts that have been looked at, with the roots that were trusted, and whether they will do.
+#[derive(Default)]
+struct Hosts {
+    login: BTreeMap<Place, bool>,
+    smtp: BTreeMap<Place, bool>,
+}
+
+type Place = (Option<(String, u16)>, Option<PathBuf>);
+
+/// What the accounts have shown.
+#[derive(Default)]
+struct Found {
+    /// By account.
+    tokens: BTreeMap<String, Token>,
+    logins: Vec<LoggedIn>,
+}
+
+impl Found {
+    fn token(&self, case: &Case<'_>) -> Option<&Token> {
+        self.tokens.get(case.identity.account)
+    }
 }
 
 /// What all checks go by.
+#[derive(Clone, Copy)]
 struct Case<'a> {
     config: &'a Config,
+    /// Whose account is looked at: that of `[office365]` where all are.
+    identity: Identity<'a>,
     patient: &'a Patient,
     clock: Clock,
     /// When the configuration's file was changed last.
     changed: Option<UnixMillis>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// The same with another account.
+    fn of(&self, identity: Identity<'a>) -> Self {
+        Self { identity, ..*self }
+    }
+
+    /// An identity of each account, that of `[office365]` first.
+    fn accounts(&self) -> Vec<Identity<'a>> {
+        let mut accounts = vec![self.identity];
+        for identity in self.config.identities() {
+            if accounts.iter().all(|known| known.account != identity.account) {
+                accounts.push(identity);
+            }
+        }
+        accounts
+    }
+
+    /// Behind a subject: which account it is, where there are several.
+    fn of_account(&self) -> String {
+        match self.config.other_accounts.as_slice() {
+            [] => String::new(),
+            _ => format!(" ({})", self.identity.account),
+        }
+    }
+
+    /// The name of a key of the account.
+    fn key(&self, name: &str) -> String {
+        match self.identity.account {
+            OFFICE365 => format!("{OFFICE365}.{name}"),
+            route => format!("{route}.{name} (or {OFFICE365}.{name})"),
+        }
+    }
+
     fn now(&self) -> UnixMillis {
         self.clock.now()
     }
@@ -144,9 +235,21 @@ impl Case<'_> {
         self.config.queue.mode
     }
 
-    /// The mailbox that takes mail of this sender.
-    fn mailbox_for(&self, _sender: &Address) -> &str {
-        self.config.queue.lanes.first().map_or("", |lane| lane.mailbox.as_str())
+    /// The mailbox that takes mail of this sender, and the same case with its account.
+    fn mailbox_for(&self, sender: &Address) -> (String, Self) {
+        let (mailbox, identity) = self.config.identity_of(&ReversePath::Address(sender.clone()));
+        (mailbox, self.of(identity))
+    }
+
+    /// As whom mail of this sender goes through the mailbox.
+    fn sent_as(&self, sender: &Address, mailbox: &str) -> (Rewriting, Address) {
+        let rewriting = self.config.queue.sender.rewriting(mailbox);
+        let path = rewriting.reverse_path(&ReversePath::Address(sender.clone()));
+        let sender = match path {
+            ReversePath::Address(address) => address,
+            ReversePath::Null => sender.clone(),
+        };
+        (rewriting, sender)
     }
 
     /// The proxy variables of this environment: no use is made of them, and people expect it.

@@ -9,6 +9,7 @@
 
 mod metrics;
 mod process;
+mod readiness;
 mod serve;
 mod status;
 
@@ -16,8 +17,8 @@ use std::net::SocketAddr;
 
 pub use serve::{HttpError, Server};
 pub use status::{
-    CredentialStatus, Failure, LaneStatus, ListenerStatus, PauseStatus, QueueRebuilt, Readiness,
-    Status, TokenErrorStatus, TokenStatus, Watched,
+    AccountStatus, CredentialStatus, Failure, LaneStatus, ListenerStatus, PauseStatus,
+    QueueRebuilt, Readiness, Status, TokenErrorStatus, TokenStatus, Watched,
 };
 
 /// What the HTTP server needs to know; all values are checked.

@@ -21,7 +21,7 @@ pub use auth::{Auth, HashError, UserSource, Users, UsersFault, hash_password};
 pub use outlet::{Accepted, Evidence, Gone, HandOver, Outlet, Refusal};
 pub use socket::ListenerError;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
@@ -29,6 +29,7 @@ use crate::{
     smtp::{
         mail_data::BareLineFeed,
         path::{Address as MailAddress, SenderPattern},
+        sender::SenderMap,
         session::Rules,
     },
     tls::server::ServerTls,
@@ -102,6 +103,8 @@ pub struct Config {
     pub tls: Tls,
     /// Whether mail and logins take TLS.
     pub tls_required: bool,
+    /// Addresses that others take the place of, before that is looked at.
+    pub sender_map: Arc<SenderMap>,
 }
 
 impl Config {
@@ -122,6 +125,7 @@ impl Config {
             default_domain: self.default_domain.clone(),
             sender: self.sender.clone(),
             sender_allow: self.sender_allow.clone(),
+            sender_map: Arc::clone(&self.sender_map),
             max_faults: self.max_faults,
             bare_line_feed: self.bare_line_feed,
             login: self.auth.login(),

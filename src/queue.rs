@@ -15,11 +15,14 @@
 //! | `transaction` | a message's way upstream: connection, verdicts, gates |
 //! | `turnstile` | token, pace, recipients of the day, connections and gates of a lane |
 //! | `judged` | what an attempt comes to for one recipient |
+//! | [`routes`] | whose mail goes through which mailbox; pure |
+//! | `slots` | connections over all lanes |
+//! | `starter` | starts a lane when there is mail for it |
 //! | `shared` | gates, lane states and parts that the tasks share |
 //! | [`direct`] | the same without a store: the client waits for upstream's verdict |
 //! | [`runner`] | starts the lanes and tells how they are |
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 mod attempt;
 mod consequence;
@@ -32,15 +35,25 @@ pub mod pace;
 pub mod pause;
 pub mod quota;
 mod renewal;
+pub mod routes;
 pub mod runner;
 pub mod schedule;
 mod shared;
+mod slots;
+mod starter;
 mod transaction;
 mod turnstile;
 
+pub use routes::Lanes;
+
 use crate::{
-    smtp::path::{Address, ReversePath},
-    store::Router,
+    delivery::smarthost::Smarthost,
+    mail::rewrite::Rewriting,
+    smtp::{
+        path::{Address, SenderPattern},
+        sender::SenderMap,
+    },
+    token::TokenHandle,
 };
 
 /// What becomes of a message whose final dot has come.
@@ -72,8 +85,13 @@ pub struct Config {
     pub mode: Mode,
     /// What holds without one.
     pub direct: DirectConfig,
-    /// One lane for each upstream identity; the first takes what no other claims.
-    pub lanes: Vec<LaneConfig>,
+    /// Whose mail goes through which mailbox: the first route that fits. The last takes what no
+    /// other does.
+    pub routes: Vec<Route>,
+    /// As whom mail goes upstream.
+    pub sender: SenderConfig,
+    /// Connections upstream at a time, over all lanes.
+    pub max_connections: usize,
     /// The give-up time (RFC 5321 section 4.5.4.1), counted from arrival.
     pub give_up_after: Duration,
     /// What follows when nobody knows whether upstream has a message.
@@ -111,9 +129,61 @@ pub struct NoticeConfig {
     pub delay_after: Option<Duration>,
 }
 
-/// One lane: an upstream identity with its own pace.
+/// As whom mail goes upstream.
+#[derive(Debug, Clone, Default)]
+pub struct SenderConfig {
+    /// Addresses that others take the place of.
+    pub map: Arc<SenderMap>,
+    /// Whether the mailbox takes the place of all others.
+    pub rewrite: bool,
+}
+
+impl SenderConfig {
+    /// What it comes to for mail that goes through `mailbox`.
+    #[must_use]
+    pub fn rewriting(&self, mailbox: &str) -> Rewriting {
+        let mailbox = self.rewrite.then(|| mailbox.parse().ok()).flatten();
+        Rewriting { map: Arc::clone(&self.map), mailbox }
+    }
+}
+
+/// Whose mail goes through which mailbox.
 #[derive(Debug, Clone)]
+pub struct Route {
+    /// Where its keys stand in the configuration: `office365`, `route.2`.
+    pub keys: String,
+    /// Whose mail takes it; empty for everybody's.
+    pub senders: Vec<SenderPattern>,
+    /// Mail goes through the mailbox of whoever sends it. That of `lane` is for a null
+    /// reverse-path then.
+    pub by_sender: bool,
+    /// Where it leads.
+    pub lane: LaneConfig,
+}
+
+impl Route {
+    /// A route for everybody, to one mailbox.
+    #[must_use]
+    pub fn to(lane: LaneConfig) -> Self {
+        Self { keys: "office365".into(), senders: Vec::new(), by_sender: false, lane }
+    }
+}
+
+/// An account upstream: whom tokens are for, and where mail goes. Several lanes share it.
+pub struct Upstream {
+    /// Its name, for people.
+    pub name: String,
+    /// Its tokens.
+    pub token: TokenHandle,
+    /// Where mail goes.
+    pub smarthost: Smarthost,
+}
+
+/// One lane: an upstream identity with its own pace.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneConfig {
+    /// The account that the mailbox belongs to, by its place.
+    pub account: usize,
     /// The mailbox we log in as; also the lane's name.
     pub mailbox: String,
     /// Connections to the smarthost at a time.
@@ -124,6 +194,13 @@ pub struct LaneConfig {
     pub recipients_per_day: Option<u64>,
 }
 
+impl LaneConfig {
+    /// Whether it is the lane of this mailbox; Exchange Online knows no upper case.
+    fn is_of(&self, mailbox: &str) -> bool {
+        self.mailbox.eq_ignore_ascii_case(mailbox)
+    }
+}
+
 /// How fast messages may follow each other in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
@@ -131,28 +208,4 @@ pub enum Pace {
     PerMinute(NonZeroU32),
     /// As fast as they go: tests, other hosts.
     Unlimited,
-}
-
-/// Routes messages to the lanes of a configuration.
-#[derive(Debug, Clone)]
-pub struct Lanes {
-    names: Vec<String>,
-}
-
-impl Lanes {
-    /// The lanes of `config`, which has one at least.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        Self { names: config.lanes.iter().map(|lane| lane.mailbox.clone()).collect() }
-    }
-}
-
-impl Router for Lanes {
-    fn lane(&self, _reverse_path: &ReversePath) -> &str {
-        self.names.first().map_or("", String::as_str)
-    }
-
-    fn knows(&self, lane: &str) -> bool {
-        self.names.iter().any(|name| name == lane)
-    }
 }

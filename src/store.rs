@@ -22,7 +22,7 @@
 //! No SQL type leaves this folder: another engine must fit behind the same interface.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -39,6 +39,7 @@ use crate::{
     smtp::path::ReversePath,
 };
 
+mod arrivals;
 mod aside;
 mod attempts;
 mod body;
@@ -57,6 +58,7 @@ mod read;
 mod rebuild;
 mod recover;
 mod repair;
+mod routing;
 mod schema;
 mod space;
 mod start;
@@ -65,6 +67,7 @@ mod transit;
 mod wal;
 mod write;
 
+use arrivals::Arrivals;
 pub use body::Body;
 pub use desk::{
     Amended, Amendment, Attempt, Desk, Filter, HistoryFilter, PathPattern, Queued, Story, Waiting,
@@ -117,8 +120,8 @@ impl Receipt {
 /// Which lane a message waits in.
 pub trait Router: Send + Sync + 'static {
     /// The lane for a message with this reverse-path.
-    fn lane(&self, reverse_path: &ReversePath) -> &str;
-    /// Whether there is a lane of this name; messages in others are routed anew at start.
+    fn lane(&self, reverse_path: &ReversePath) -> String;
+    /// Whether there is a lane of this name; notices in others are routed anew at start.
     fn knows(&self, lane: &str) -> bool;
 }
 
@@ -149,9 +152,7 @@ struct State {
     /// How often the database has been rebuilt because it was damaged.
     rebuilds: AtomicU64,
     rebuilt: Mutex<Option<Rebuilt>>,
-    /// For each lane that was asked for: goes up with each commit that may give it something to
-    /// do. Lanes do not wake each other.
-    arrivals: Mutex<HashMap<String, watch::Sender<u64>>>,
+    arrivals: Arrivals,
     /// Goes up when a commit of somebody else has been noticed.
     amendments: watch::Sender<u64>,
 }
@@ -160,10 +161,6 @@ impl State {
     fn rebuilt(&self) -> MutexGuard<'_, Option<Rebuilt>> {
         self.rebuilt.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn arrivals(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<u64>>> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Works waiting for the committer at most; more make their senders wait.
@@ -171,9 +168,9 @@ const INBOX: usize = 1024;
 
 impl Store {
     /// Opens the queue directory, making it if its parent exists: takes the lock, migrates the
-    /// schema, removes orphans (or keeps them, after damage), routes messages of unknown lanes,
-    /// starts the committer. A damaged database is rebuilt from what can be read of it. Blocks;
-    /// call it before serving.
+    /// schema, removes orphans (or keeps them, after damage), routes what waits anew, starts the
+    /// committer. A damaged database is rebuilt from what can be read of it. Blocks; call it before
+    /// serving.
     ///
     /// # Errors
     /// [`StoreError`] says what failed and what to do about it.
@@ -191,7 +188,7 @@ impl Store {
             poisoned: AtomicBool::new(false),
             rebuilds: AtomicU64::new(0),
             rebuilt: Mutex::new(rebuilt),
-            arrivals: Mutex::default(),
+            arrivals: Arrivals::default(),
             amendments: watch::Sender::new(0),
         });
         let space = Arc::new(SpaceWatch::new(config.directory.clone(), config.min_free_bytes));
@@ -260,7 +257,7 @@ impl Store {
     /// [`StoreError`]; the message is not queued then, as far as anybody can know.
     pub async fn accept(&self, draft: Draft, arrival: Arrival) -> Result<Receipt, StoreError> {
         let finished = draft.finish(Arc::clone(&self.shared.durability)).await?;
-        let lane = self.shared.router.lane(&arrival.envelope.reverse_path).to_owned();
+        let lane = self.shared.router.lane(&arrival.envelope.reverse_path);
         self.submit(|answer| Work::Accept { finished, arrival: Box::new(arrival), lane, answer })
             .await
     }
@@ -307,7 +304,20 @@ impl Store {
     /// A watch that changes when messages of a lane may have become due.
     #[must_use]
     pub fn arrivals(&self, lane: &str) -> watch::Receiver<u64> {
-        self.shared.state.arrivals().entry(lane.to_owned()).or_default().subscribe()
+        self.shared.state.arrivals.watch(lane)
+    }
+
+    /// The lanes that have got something to do while nobody watched them, as soon as there are any.
+    pub async fn unattended(&self) -> BTreeSet<String> {
+        self.shared.state.arrivals.unattended().await
+    }
+
+    /// The lanes in which messages wait that nobody has set aside, due or not.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn waiting_lanes(&self) -> Result<Vec<String>, StoreError> {
+        self.read(read::waiting_lanes).await
     }
 
     /// A watch that changes when somebody else has changed what is queued.

@@ -90,6 +90,8 @@ struct Fetched {
 /// What a token task needs to know; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The account that the tokens are for, where there are several; empty where there is one only.
+    pub account: String,
     /// The token endpoint, `{login_url}/{tenant}/oauth2/v2.0/token`. A managed identity does not
     /// use it.
     pub token_url: String,

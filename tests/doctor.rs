@@ -118,6 +118,99 @@ async fn the_first_red_line_names_the_cause_of_each_mistake_and_its_cure() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// The check of this id about `subject`.
+fn line<'a>(report: &'a Report, id: &str, subject: &str) -> &'a o365_relay::doctor::report::Check {
+    let found = report.checks.iter().find(|check| check.id == id && check.subject == subject);
+    found.unwrap_or_else(|| panic!("no line {id} {subject} in\n{}", told(report)))
+}
+
+#[tokio::test]
+async fn each_account_is_looked_at_and_a_sender_goes_through_its_own_mailbox() {
+    const ANNA: &str = "anna@sandbox.example";
+    let config = sandbox::Config {
+        mailboxes: vec![MAILBOX.into(), ANNA.into()],
+        send_as: SendAs::OnlyMailbox,
+        ..sandbox::Config::default()
+    };
+    let mut place = Place::with(config).await;
+    place.set("office365.mailbox=sender");
+    place.set(&format!("office365.default_mailbox={MAILBOX}"));
+    place.set("sender.allow=*@sandbox.example,*@fabrikam.example");
+    place.set("route.1.senders=*@fabrikam.example");
+    place.set("route.1.mailbox=relay@fabrikam.example");
+    place.set("route.1.client_secret=bm90LXRoZS1yaWdodC1vbmUtYXQtYWxsLWFuZC1sb25n");
+    let anna = Mistake { from: Some(ANNA), send_to: Some("x@example.com"), ..Mistake::NONE };
+    let found = report(&place, &anna, not_running()).await;
+    let colour = |id: &str, subject: &str| line(&found, id, subject).colour;
+    let finding = &line(&found, "configuration", "configuration").finding;
+    assert!(finding.contains(&format!("mailbox of the sender, else {MAILBOX}; ")), "{finding}");
+    assert!(finding.contains("; route: cloud "), "{finding}");
+    assert_eq!(colour("credential", "client secret (office365)"), Colour::Green);
+    assert_eq!(colour("credential", "client secret (route)"), Colour::Green);
+    assert_eq!(colour("token", "access token (office365)"), Colour::Green);
+    let token = line(&found, "token", "access token (route)");
+    assert_eq!(token.colour, Colour::Red);
+    assert!(token.finding.contains("AADSTS7000215"), "{}", token.finding);
+    assert_eq!(colour("login", &format!("login as {MAILBOX}")), Colour::Green);
+    assert_eq!(colour("login", &format!("login as {ANNA}")), Colour::Green);
+    assert_eq!(colour("login", "login as relay@fabrikam.example"), Colour::Grey);
+    assert_eq!(colour("sender", &format!("sender {ANNA}")), Colour::Green);
+    assert_eq!(colour("send", "message to x@example.com"), Colour::Green);
+    let hosts = found.checks.iter().filter(|check| check.id == "smtp-tls").count();
+    assert_eq!(hosts, 1, "what both have in common is looked at once\n{}", told(&found));
+    let arrival = place.arrivals(1).await.remove(0);
+    assert_eq!((arrival.authenticated_as.as_str(), arrival.reverse_path.as_str()), (ANNA, ANNA));
+
+    let other = Mistake { from: Some("erp@fabrikam.example"), ..anna };
+    let found = report(&place, &other, not_running()).await;
+    let send = line(&found, "send", "message to x@example.com");
+    assert_eq!(send.colour, Colour::Grey);
+    assert!(send.finding.contains("the login as relay@fabrikam.example"), "{}", send.finding);
+
+    let relay = place.relay().await;
+    let refused = until("a refusal", async || {
+        let status = relay.status().await;
+        let failed = status["accounts"][1]["token"]["last_error"].is_object();
+        failed.then(|| Daemon::Answers(Box::new(serde_json::from_value(status).unwrap())))
+    })
+    .await;
+    let found = report(&place, &anna, refused).await;
+    let running = line(&found, "relay", "running relay (route)");
+    assert_eq!(running.colour, Colour::Red);
+    assert!(running.finding.contains("AADSTS7000215"), "{}", running.finding);
+    let another = "it runs with another configuration";
+    assert!(!told(&found).contains(another), "lanes of senders come and go\n{}", told(&found));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_is_rewritten_needs_no_right() {
+    let config = sandbox::Config { send_as: SendAs::OnlyMailbox, ..sandbox::Config::default() };
+    let mut place = Place::with(config).await;
+    place.set("sender.allow=erp@contoso.example");
+    place.set("sender.map=root@host.local -> erp@contoso.example");
+    let mail_of =
+        |from| Mistake { from: Some(from), send_to: Some("x@example.com"), ..Mistake::NONE };
+    let found = report(&place, &mail_of("root@host.local"), not_running()).await;
+    let sender = line(&found, "sender", "sender root@host.local");
+    assert!(
+        sender.finding.starts_with("goes out as erp@contoso.example through"),
+        "{}",
+        told(&found)
+    );
+    let send = line(&found, "send", "message to x@example.com");
+    assert_eq!(send.colour, Colour::Red, "the mailbox may not send as erp");
+    assert!(send.cure.join("\n").contains("erp@contoso.example"), "{}", told(&found));
+
+    place.set("sender.rewrite=mailbox");
+    let found = report(&place, &mail_of("erp@contoso.example"), not_running()).await;
+    assert!(found.first_red().is_none(), "{}", told(&found));
+    let sender = line(&found, "sender", "sender erp@contoso.example");
+    assert_eq!(sender.colour, Colour::Green);
+    assert!(sender.finding.contains(&format!("goes out as the mailbox {MAILBOX} itself")));
+    assert_eq!(place.arrivals(1).await[0].reverse_path, MAILBOX);
+}
+
 #[tokio::test]
 async fn a_relay_that_is_well_has_no_red_line_with_each_credential() {
     type Make<'a> = &'a dyn Fn(&mut Place);

@@ -11,7 +11,7 @@ use o365_relay::{
     delivery::smarthost::Smarthost,
     drain::Drain,
     queue::{
-        self, LaneConfig, Pace,
+        self, LaneConfig, Pace, Route, Upstream,
         runner::{LaneSnapshot, Queue},
     },
     sandbox::{self, Event, Sandbox},
@@ -58,9 +58,9 @@ fn domain(lane: usize) -> String {
 struct ByDomain(BTreeMap<String, String>);
 
 impl Router for ByDomain {
-    fn lane(&self, reverse_path: &ReversePath) -> &str {
+    fn lane(&self, reverse_path: &ReversePath) -> String {
         let domain = reverse_path.as_str().rsplit('@').next().unwrap_or_default();
-        self.0.get(domain).map_or("", String::as_str)
+        self.0.get(domain).cloned().unwrap_or_default()
     }
 
     fn knows(&self, lane: &str) -> bool {
@@ -141,18 +141,23 @@ impl Fleet {
         clients.join_all().await;
 
         let lane = |lane| LaneConfig {
+            account: 0,
             mailbox: mailbox(lane),
             max_connections: 1, // so that messages arrive in the order in which they were sent
             pace: Pace::Unlimited,
             recipients_per_day: None,
         };
-        let lanes = (0..LANES).map(lane).collect();
+        let routes = (0..LANES).map(lane).map(Route::to).collect();
         let drain = Drain::new();
         let queue = Queue::start(
-            queue::Config { lanes, ..config.queue },
+            queue::Config { routes, ..config.queue },
             store.clone(),
-            token::spawn(config.token, clock, &drain),
-            Smarthost::new(config.delivery),
+            Upstream {
+                name: "office365".into(),
+                token: token::spawn(config.token, clock, &drain),
+                smarthost: Smarthost::new(config.delivery),
+            },
+            Vec::new(),
             clock,
             &drain,
         );

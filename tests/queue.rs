@@ -8,8 +8,8 @@ use o365_relay::{
     drain::Drain,
     mail::queue_id::QueueId,
     queue::{
-        Config, DirectConfig, LaneConfig, Mode, NoticeConfig, OnUncertain, Pace,
-        pause::PauseSnapshot, runner,
+        Config, DirectConfig, LaneConfig, Mode, NoticeConfig, OnUncertain, Pace, Route,
+        SenderConfig, Upstream as Account, pause::PauseSnapshot, runner,
     },
     store::Settled,
     token::TokenHandle,
@@ -41,6 +41,7 @@ fn start_with(upstream: &Upstream, stored: &Queue, max_messages_per_connection: 
     let mut delivery = config(upstream.port, upstream.tls());
     delivery.max_messages_per_connection = max_messages_per_connection;
     let lane = LaneConfig {
+        account: 0,
         mailbox: MAILBOX.into(),
         max_connections: 1,
         pace: Pace::Unlimited,
@@ -49,7 +50,9 @@ fn start_with(upstream: &Upstream, stored: &Queue, max_messages_per_connection: 
     let config = Config {
         mode: Mode::Queue,
         direct: DirectConfig { wait: Duration::ZERO, spool_directory: "/nonexistent".into() },
-        lanes: vec![lane],
+        routes: vec![Route::to(lane)],
+        sender: SenderConfig::default(),
+        max_connections: 10,
         give_up_after: Duration::from_secs(86_400),
         on_uncertain: OnUncertain::Retry,
         notices: NoticeConfig {
@@ -62,8 +65,12 @@ fn start_with(upstream: &Upstream, stored: &Queue, max_messages_per_connection: 
     let queue = runner::Queue::start(
         config,
         stored.store.clone(),
-        TokenHandle::fixed(token()),
-        Smarthost::new(delivery),
+        Account {
+            name: "office365".into(),
+            token: TokenHandle::fixed(token()),
+            smarthost: Smarthost::new(delivery),
+        },
+        Vec::new(),
         Clock::at(START),
         &drain,
     );

@@ -312,7 +312,7 @@ async fn a_mailbox_that_the_token_does_not_open_pauses_its_lane_with_the_cure() 
     assert_eq!((&lane["name"], &lane["queued"]), (&"nobody@sandbox.example".into(), &1.into()));
     let reason = lane["pause"]["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("535 5.7.3 Authentication unsuccessful"), "{reason}");
-    let token = relay.daemon.watched().token.snapshot().token.expect("a token");
+    let token = relay.daemon.watched().queue.accounts()[0].token.snapshot().token.expect("a token");
     let object_id = token.object_id().expect("an object id");
     let advice = lane["pause"]["advice"].as_str().expect("advice");
     let cure = format!("-Identity nobody@sandbox.example -User {object_id}");
@@ -455,7 +455,7 @@ async fn health_and_status_tell_all_but_secrets() {
     assert!(lane["pause"].is_null() && lane["oldest_seconds"].is_null());
     assert_eq!(status["failures"], serde_json::json!([]));
 
-    let token = relay.daemon.watched().token.snapshot().token.expect("a token");
+    let token = relay.daemon.watched().queue.accounts()[0].token.snapshot().token.expect("a token");
     assert!(!text.contains(token.secret()));
     assert!(!text.contains(place.sandbox.config().client_secret.expose_secret()));
     relay.stop().await;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Sources,
-    http::{LaneStatus, PauseStatus, QueueRebuilt, Status, TokenStatus},
+    http::{AccountStatus, LaneStatus, PauseStatus, QueueRebuilt, Status, TokenStatus},
     queue::Mode,
 };
 
@@ -48,23 +48,21 @@ fn show(status: &Status) -> std::io::Result<()> {
     } else {
         format!("ready      NO: {}", in_short(status).join("; "))
     })?;
-    let paused =
-        status.relay_pause.is_some() || status.lanes.iter().any(|lane| lane.pause.is_some());
-    if paused || !status.readiness.ready {
+    if pauses(status).next().is_some() || !status.readiness.ready {
         line("find out   o365-relay doctor")?;
     }
-    show_token(&status.token)?;
     if let Some(QueueRebuilt { time, set_aside, lost, kept_in }) = &status.queue_rebuilt {
         line(format!("queue      WAS DAMAGED, rebuilt {time}: {set_aside} held, {lost} lost"))?;
         line(format!("  do: check the disk; {kept_in}/report.json names the messages"))?;
     }
-    if let Some(pause) = &status.relay_pause {
-        line("smarthost  PAUSED")?;
-        show_pause(pause)?;
+    if status.accounts.is_empty() {
+        show_account(&status.token, status.relay_pause.as_ref())?;
     }
-    for lane in &status.lanes {
-        show_lane(lane, status.mode)?;
+    for AccountStatus { name, token, pause } in &status.accounts {
+        line(format!("account    {name}"))?;
+        show_account(token, pause.as_ref())?;
     }
+    show_lanes(status)?;
     if !status.failures.is_empty() {
         line("last failures")?;
     }
@@ -75,6 +73,39 @@ fn show(status: &Status) -> std::io::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+fn show_account(token: &TokenStatus, pause: Option<&PauseStatus>) -> std::io::Result<()> {
+    show_token(token)?;
+    let Some(pause) = pause else { return Ok(()) };
+    line("smarthost  PAUSED")?;
+    show_pause(pause)
+}
+
+/// Lanes of senders that are told one by one; there may be as many as mailboxes.
+const LANES_SHOWN: usize = 20;
+
+/// Those of senders that need somebody come first, and of the others only so many.
+fn show_lanes(status: &Status) -> std::io::Result<()> {
+    let (mut others, fixed): (Vec<_>, Vec<_>) =
+        status.lanes.iter().partition(|lane| lane.by_sender);
+    for lane in fixed {
+        show_lane(lane, status.mode)?;
+    }
+    others.sort_by_key(|lane| (lane.pause.is_none() && lane.held == 0, lane.name.as_str()));
+    for lane in others.iter().take(LANES_SHOWN) {
+        show_lane(lane, status.mode)?;
+    }
+    let rest = others.get(LANES_SHOWN..).unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let paused = rest.iter().filter(|lane| lane.pause.is_some()).count();
+    let queued: u64 = rest.iter().map(|lane| lane.queued).sum();
+    line(format!(
+        "lanes      {} more with {queued} queued, {paused} of them paused; all with --json",
+        rest.len()
+    ))
 }
 
 /// One line for each; the name is told where it says more than the addresses.
@@ -93,11 +124,16 @@ fn show_listeners(status: &Status) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Of the way to the smarthost, and of lanes.
+fn pauses(status: &Status) -> impl Iterator<Item = &PauseStatus> {
+    let accounts = status.accounts.iter().filter_map(|one| one.pause.as_ref());
+    let lanes = status.lanes.iter().filter_map(|lane| lane.pause.as_ref());
+    status.relay_pause.iter().chain(accounts).chain(lanes)
+}
+
 /// The reasons, without their details where other lines have them.
 fn in_short(status: &Status) -> Vec<&str> {
-    let pauses = status.relay_pause.iter();
-    let pauses = pauses.chain(status.lanes.iter().filter_map(|lane| lane.pause.as_ref()));
-    let details: Vec<&str> = pauses
+    let details: Vec<&str> = pauses(status)
         .map(|pause| pause.reason.as_str())
         .chain(status.token.last_error.iter().map(|failed| failed.error.as_str()))
         .collect();

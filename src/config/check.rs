@@ -10,13 +10,12 @@ use super::{
     kinds::Mismatch,
     layers::Settings,
     listeners,
+    routes::{self, Accounts},
 };
 use crate::{
-    delivery, http,
-    office365::clouds::Cloud,
-    queue::{self, DirectConfig, LaneConfig, Mode, OnUncertain, Pace},
-    store, telemetry, tls,
-    token::{self, Credential},
+    http,
+    queue::{self, DirectConfig, Mode, OnUncertain, Route, SenderConfig},
+    store, telemetry,
 };
 
 /// Builds the configuration; `None` when there are faults, old or new.
@@ -33,15 +32,12 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> 
     }
     let mut warnings = Vec::new();
     listeners::check(settings, faults, &mut warnings);
-    credential::check(settings, faults, &mut warnings);
-    pace(settings, &mut warnings);
     mode(settings, faults, &mut warnings);
-    foreign_login(settings, &mut warnings);
-    let tls = trust(settings, faults);
+    let accounts = routes::check(settings, faults, &mut warnings);
     if !faults.is_empty() {
         return None;
     }
-    let config = build(settings, &tls?, warnings);
+    let config = build(settings, accounts?, warnings);
     if config.is_none() {
         faults.add("configuration", "a key has neither value nor default; please report", None);
     }
@@ -86,14 +82,6 @@ fn missing(settings: &Settings, faults: &mut Faults) {
     }
 }
 
-fn pace(settings: &Settings, warnings: &mut Vec<String>) {
-    let spec = &office365::MESSAGES_PER_MINUTE.spec;
-    if let (Some(false), Some(origin)) = (settings.get(&office365::PACE), settings.given(spec)) {
-        let path = spec.path();
-        warnings.push(format!("`{path}`: has no effect while `pace` is \"unlimited\" ({origin})"));
-    }
-}
-
 /// Keys of the other mode are told rather than passed over.
 fn mode(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
     let queue_only: [&keys::Spec; 6] = [
@@ -131,47 +119,15 @@ fn mode(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
     }
 }
 
-/// Workload identity sets `AZURE_AUTHORITY_HOST` to the cluster's cloud, whatever ours is.
-fn foreign_login(settings: &Settings, warnings: &mut Vec<String>) {
-    let spec = &office365::LOGIN_URL.spec;
-    let (Some(origin), Some(url), Some(cloud)) = (
-        settings.given(spec),
-        settings.get(&office365::LOGIN_URL),
-        settings.get(&office365::CLOUD),
-    ) else {
-        return;
-    };
-    let owner = Cloud::ALL.iter().find(|(_, other)| other.preset().login_url == url);
-    if let Some((owner, _)) = owner.filter(|_| cloud.preset().login_url != url) {
-        let (path, cloud) = (spec.path(), cloud.name());
-        warnings.push(format!(
-            "`{path}`: {url} belongs to cloud \"{owner}\", but `cloud` is \"{cloud}\" ({origin})"
-        ));
-    }
-}
-
-fn trust(settings: &Settings, faults: &mut Faults) -> Option<Arc<rustls::ClientConfig>> {
-    let spec = &office365::CA_FILE.spec;
-    match tls::client_config(settings.get(&office365::CA_FILE).as_deref()) {
-        Ok(tls) => Some(tls),
-        Err(error) => {
-            faults.add(spec.path(), error.to_string(), settings.given(spec));
-            None
-        }
-    }
-}
-
-fn build(
-    settings: &Settings,
-    tls: &Arc<rustls::ClientConfig>,
-    warnings: Vec<String>,
-) -> Option<Config> {
+fn build(settings: &Settings, accounts: Accounts, warnings: Vec<String>) -> Option<Config> {
+    let Accounts { token, delivery, others, routes } = accounts;
     Some(Config {
         listeners: listeners::build(settings)?,
         store: build_store(settings)?,
-        token: build_token(settings, tls)?,
-        delivery: build_delivery(settings, tls)?,
-        queue: build_queue(settings)?,
+        token,
+        delivery,
+        other_accounts: others,
+        queue: build_queue(settings, routes)?,
         http: http::Config { address: settings.get(&daemon::HTTP_ADDRESS)? },
         telemetry: telemetry::Config {
             format: settings.get(&daemon::LOG_FORMAT)?,
@@ -193,64 +149,19 @@ fn build_store(settings: &Settings) -> Option<store::Config> {
     })
 }
 
-fn build_token(settings: &Settings, tls: &Arc<rustls::ClientConfig>) -> Option<token::Config> {
-    let credential = credential::build(settings)?;
-    // A managed identity knows its own tenant and application.
-    let or_none = |id: Option<String>| match credential {
-        Credential::ManagedIdentity(_) => Some(id.unwrap_or_default()),
-        _ => id,
-    };
-    let tenant_id = or_none(settings.get(&office365::TENANT_ID))?;
-    let login_url = settings.get(&office365::LOGIN_URL)?;
-    Some(token::Config {
-        token_url: format!("{login_url}/{tenant_id}/oauth2/v2.0/token"),
-        tenant_id,
-        client_id: or_none(settings.get(&office365::CLIENT_ID))?,
-        scope: settings.get(&office365::SCOPE)?,
-        credential,
-        client_secret_expires: settings.get(&office365::CLIENT_SECRET_EXPIRES),
-        request_timeout: settings.get(&office365::TOKEN_TIMEOUT)?,
-        tls: Arc::clone(tls),
-    })
-}
-
-fn build_delivery(
-    settings: &Settings,
-    tls: &Arc<rustls::ClientConfig>,
-) -> Option<delivery::Config> {
-    Some(delivery::Config {
-        host: settings.get(&office365::SMTP_HOST)?,
-        port: settings.get(&office365::SMTP_PORT)?,
-        ehlo_name: settings.get(&office365::EHLO_NAME)?,
-        null_sender: settings.get(&office365::NULL_SENDER)?,
-        max_messages_per_connection: settings.get(&office365::MAX_MESSAGES_PER_CONNECTION)?,
-        idle_close: settings.get(&office365::IDLE_CLOSE)?,
-        tls: Arc::clone(tls),
-    })
-}
-
-fn build_queue(settings: &Settings) -> Option<queue::Config> {
-    let pace = if settings.get(&office365::PACE)? {
-        Pace::PerMinute(settings.get(&office365::MESSAGES_PER_MINUTE)?)
-    } else {
-        Pace::Unlimited
-    };
-    let lane = LaneConfig {
-        mailbox: settings.get(&office365::MAILBOX)?,
-        max_connections: settings.get(&office365::MAX_CONNECTIONS)?,
-        recipients_per_day: match pace {
-            Pace::PerMinute(_) => Some(settings.get(&office365::RECIPIENTS_PER_DAY)?),
-            Pace::Unlimited => None,
-        },
-        pace,
-    };
+fn build_queue(settings: &Settings, routes: Vec<Route>) -> Option<queue::Config> {
     Some(queue::Config {
         mode: settings.get(&daemon::QUEUE_MODE)?,
         direct: DirectConfig {
             wait: settings.get(&daemon::DIRECT_WAIT)?,
             spool_directory: settings.get(&daemon::SPOOL_DIRECTORY)?,
         },
-        lanes: vec![lane],
+        routes,
+        sender: SenderConfig {
+            map: Arc::new(routes::sender_map(settings)),
+            rewrite: settings.get(&office365::SENDER_REWRITE)?,
+        },
+        max_connections: settings.get(&daemon::MAX_UPSTREAM)?,
         give_up_after: settings.get(&daemon::GIVE_UP_AFTER)?,
         on_uncertain: settings.get(&daemon::ON_UNCERTAIN)?,
         notices: queue::NoticeConfig {

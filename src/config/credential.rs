@@ -19,7 +19,7 @@ use super::{
         office365::{self, Identity},
     },
     kinds::{self, Mismatch},
-    layers::Settings,
+    layers::{One, Settings},
     text::is_guid,
 };
 use crate::token::{
@@ -35,6 +35,30 @@ fn rivals() -> [&'static Spec; 5] {
         &office365::FEDERATED_TOKEN_FILE.spec,
         &office365::MANAGED_IDENTITY.spec,
     ]
+}
+
+/// Whether a key says something about the credential: one is inherited as a whole or not at all.
+pub(super) fn is_part(spec: &Spec) -> bool {
+    parts().any(|part| std::ptr::eq(part, spec))
+}
+
+fn parts() -> impl Iterator<Item = &'static Spec> {
+    let others = [
+        &office365::CLIENT_SECRET_EXPIRES.spec,
+        &office365::PRIVATE_KEY_FILE.spec,
+        &office365::CERTIFICATE_ALGORITHM.spec,
+    ];
+    rivals().into_iter().chain(others)
+}
+
+/// Whether a route says anything about its credential.
+pub(super) fn is_touched(route: One<'_>) -> bool {
+    parts().any(|spec| route.set_here(spec).is_some())
+}
+
+/// Whether a route names a credential of its own. Of `[office365]` nothing is inherited anyway.
+pub(super) fn has_own(one: One<'_>) -> bool {
+    one.is_route() && rivals().into_iter().any(|spec| one.set_here(spec).is_some())
 }
 
 /// Decides which source counts and drops what the others say.
@@ -100,36 +124,35 @@ pub(super) fn replaces(settings: &Settings, spec: &Spec) -> bool {
 }
 
 /// Faults and warnings about the credential.
-pub(super) fn check(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
-    let set: Vec<_> =
-        rivals().into_iter().filter(|spec| settings.effective(spec).is_some()).collect();
+pub(super) fn check(one: One<'_>, faults: &mut Faults, warnings: &mut Vec<String>) {
+    let set: Vec<_> = rivals().into_iter().filter(|spec| one.effective(spec).is_some()).collect();
     if let Some((first, others)) = set.split_first() {
         for other in others {
             let message = format!(
                 "set together with `{}` ({}); keep one of them",
                 first.name,
-                settings.given(first).unwrap_or_default()
+                one.given(first).unwrap_or_default()
             );
-            faults.add(other.path(), message, settings.given(other));
+            faults.add(one.slot(other).path(), message, one.given(other));
         }
     }
-    without_its_owner(settings, faults, warnings);
-    secrets(settings, faults, warnings);
-    files(settings, faults);
+    without_its_owner(one, faults, warnings);
+    secrets(one, faults, warnings);
+    files(one, faults);
 }
 
 /// Keys that mean something only beside another one.
-fn without_its_owner(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
-    let set = |spec: &Spec| settings.effective(spec).is_some();
+fn without_its_owner(one: One<'_>, faults: &mut Faults, warnings: &mut Vec<String>) {
+    let set = |spec: &'static Spec| one.effective(spec).is_some();
     let certificate = set(&office365::CERTIFICATE_FILE.spec);
     let key = &office365::PRIVATE_KEY_FILE.spec;
     if set(key) && !certificate {
         let message = "set without `certificate_file`; name the certificate that it belongs to";
-        faults.add(key.path(), message, settings.given(key));
+        faults.add(one.slot(key).path(), message, one.given(key));
     }
-    let mut idle = |spec: &Spec, why: &str| {
-        if let Some(origin) = settings.given(spec) {
-            warnings.push(format!("`{}`: has no effect {why} ({origin})", spec.path()));
+    let mut idle = |spec: &'static Spec, why: &str| {
+        if let Some(origin) = one.given(spec) {
+            warnings.push(format!("`{}`: has no effect {why} ({origin})", one.slot(spec).path()));
         }
     };
     if !certificate {
@@ -140,24 +163,24 @@ fn without_its_owner(settings: &Settings, faults: &mut Faults, warnings: &mut Ve
     }
 }
 
-fn secrets(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
+fn secrets(one: One<'_>, faults: &mut Faults, warnings: &mut Vec<String>) {
     const SECRET_ID: &str =
         "this looks like the secret's id; paste the Value column, which is shown only once";
 
     let (value, file) = (&office365::CLIENT_SECRET, &office365::CLIENT_SECRET_FILE);
-    let mut note = |spec: &Spec, text: &str| {
-        let origin = settings.given(spec).unwrap_or_default();
-        warnings.push(format!("`{}`: {text} ({origin})", spec.path()));
+    let mut note = |spec: &'static Spec, text: &str| {
+        let origin = one.given(spec).unwrap_or_default();
+        warnings.push(format!("`{}`: {text} ({origin})", one.slot(spec).path()));
     };
-    if let Some(secret) = settings.get(value) {
+    if let Some(secret) = one.get(value) {
         if is_guid(secret.expose_secret().trim()) {
             note(&value.spec, SECRET_ID);
         }
-        if settings.given(&value.spec) == Some("--set") {
+        if one.given(&value.spec) == Some("--set") {
             note(&value.spec, "every user of this host can read it in the list of processes");
         }
     }
-    let paths = settings.get(file).unwrap_or_default();
+    let paths = one.get(file).unwrap_or_default();
     let several = paths.len() > 1;
     let mut usable = false;
     let mut refused = Vec::new();
@@ -177,7 +200,7 @@ fn secrets(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>)
         if several && usable {
             note(&file.spec, &message);
         } else {
-            faults.add(file.spec.path(), message, settings.given(&file.spec));
+            faults.add(one.slot(&file.spec).path(), message, one.given(&file.spec));
         }
     }
 }
@@ -203,51 +226,51 @@ fn read_secret(path: &Path) -> Result<bool, String> {
 }
 
 /// Certificate, key and federated token, as they are now.
-fn files(settings: &Settings, faults: &mut Faults) {
+fn files(one: One<'_>, faults: &mut Faults) {
     let key_file = &office365::PRIVATE_KEY_FILE.spec;
-    for credential in certificate(settings).into_iter().chain(federated_token(settings)) {
+    for credential in certificate(one).into_iter().chain(federated_token(one)) {
         let Err(TokenError::File { kind, path, reason }) = credential.examine() else { continue };
         let spec = match kind {
             FileKind::FederatedToken => &office365::FEDERATED_TOKEN_FILE.spec,
-            FileKind::PrivateKey if settings.effective(key_file).is_some() => key_file,
+            FileKind::PrivateKey if one.effective(key_file).is_some() => key_file,
             FileKind::PrivateKey | FileKind::Certificate => &office365::CERTIFICATE_FILE.spec,
         };
         let shown = path.display().to_string();
         let message = format!("{shown} {reason}; {}", reason.advice(kind, &shown));
-        faults.add(spec.path(), message, settings.given(spec));
+        faults.add(one.slot(spec).path(), message, one.given(spec));
     }
 }
 
-fn certificate(settings: &Settings) -> Option<Credential> {
+fn certificate(one: One<'_>) -> Option<Credential> {
     Some(Credential::Certificate(CertificateFiles {
-        certificate: settings.get(&office365::CERTIFICATE_FILE)?,
-        private_key: settings.get(&office365::PRIVATE_KEY_FILE),
-        algorithm: settings.get(&office365::CERTIFICATE_ALGORITHM)?,
+        certificate: one.get(&office365::CERTIFICATE_FILE)?,
+        private_key: one.get(&office365::PRIVATE_KEY_FILE),
+        algorithm: one.get(&office365::CERTIFICATE_ALGORITHM)?,
     }))
 }
 
-fn federated_token(settings: &Settings) -> Option<Credential> {
-    settings.get(&office365::FEDERATED_TOKEN_FILE).map(Credential::FederatedToken)
+fn federated_token(one: One<'_>) -> Option<Credential> {
+    one.get(&office365::FEDERATED_TOKEN_FILE).map(Credential::FederatedToken)
 }
 
 /// The credential, once [`check`] has found no fault.
-pub(super) fn build(settings: &Settings) -> Option<Credential> {
-    if let Some(identity) = settings.get(&office365::MANAGED_IDENTITY) {
+pub(super) fn build(one: One<'_>) -> Option<Credential> {
+    if let Some(identity) = one.get(&office365::MANAGED_IDENTITY) {
         let client_id = match identity {
             Identity::System => None,
             Identity::User(client_id) => Some(client_id),
         };
-        let host = settings.identity_host.clone();
+        let host = one.identity_host().clone();
         return Some(Credential::ManagedIdentity(ManagedIdentity { host, client_id }));
     }
     let secrets = || {
-        let files: Vec<_> = settings.get(&office365::CLIENT_SECRET_FILE).unwrap_or_default();
+        let files: Vec<_> = one.get(&office365::CLIENT_SECRET_FILE).unwrap_or_default();
         let files: Vec<_> = files.into_iter().map(SecretSource::File).collect();
-        let value = || settings.get(&office365::CLIENT_SECRET).map(SecretSource::Value);
+        let value = || one.get(&office365::CLIENT_SECRET).map(SecretSource::Value);
         let all = if files.is_empty() { Vec::from_iter(value()) } else { files };
         (!all.is_empty()).then_some(Credential::ClientSecret(all))
     };
-    certificate(settings).or_else(|| federated_token(settings)).or_else(secrets)
+    certificate(one).or_else(|| federated_token(one)).or_else(secrets)
 }
 
 /// What gives tokens to this host, by the variables that its platform sets.

@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Sources,
     fault::Faults,
+    guess::guess,
     keys,
-    layers::{Layer, guess},
+    layers::Layer,
     slots::{Slot, section_path},
     suggest,
 };
@@ -179,9 +180,6 @@ fn in_order<'a>(table: &'a DeTable<'_>) -> Vec<(usize, &'a str, &'a DeValue<'a>)
 
 /// Why an entry of the whole document is no section of ours.
 fn stray(name: &str, value: &DeValue<'_>) -> String {
-    if keys::is_later(name, "") {
-        return "not supported by this version".into();
-    }
     if keys::section(name).is_some() {
         return format!("expected a section, `[{name}]`");
     }

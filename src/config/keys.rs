@@ -6,6 +6,7 @@ pub(super) mod daemon;
 pub(super) mod listener;
 pub(super) mod notices;
 pub(super) mod office365;
+pub(super) mod route;
 
 use config::ValueKind;
 
@@ -134,12 +135,26 @@ pub(super) struct Section {
     pub(super) about: &'static str,
     /// Whether it may stand several times, as `[[name]]`.
     pub(super) repeatable: bool,
+    /// Whether there is none unless somebody writes it.
+    pub(super) optional: bool,
 }
 
 /// Every section in the order of the example.
 pub(super) const SECTIONS: &[Section] = &[
     once("office365", "The tenant, the application and the mailbox that mail is relayed through."),
-    once("sender", "Whose mail is taken."),
+    Section {
+        name: route::ROUTE,
+        about: "Senders that go another way, as many as there are other ways: another mailbox, \
+                tenant or application. Mail takes the first route whose `senders` fit, and \
+                `[office365]` if none does. A route can set every key of `[office365]` for \
+                itself, and has the values from there for those that it does not set; \
+                a credential and `cloud` are inherited as a whole or not at all. Their variables \
+                and paths for `--set` have its number, O365_RELAY__ROUTE__1__MAILBOX and \
+                `route.1.mailbox`.",
+        repeatable: true,
+        optional: true,
+    },
+    once("sender", "Whose mail is taken, and as whom it goes upstream."),
     Section {
         name: "listener",
         about: "The SMTP server that applications send to. For several, such as a port per \
@@ -148,6 +163,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 number, O365_RELAY__LISTENER__2__ALLOW and `listener.2.allow`; without a number \
                 they hold for each that does not set the key itself.",
         repeatable: true,
+        optional: false,
     },
     once("queue", "Where accepted mail waits, and for how long."),
     once("notices", "Who hears of mail that fails or waits."),
@@ -157,7 +173,7 @@ pub(super) const SECTIONS: &[Section] = &[
 ];
 
 const fn once(name: &'static str, about: &'static str) -> Section {
-    Section { name, about, repeatable: false }
+    Section { name, about, repeatable: false, optional: false }
 }
 
 /// The section of this name.
@@ -172,25 +188,29 @@ pub(super) fn is_repeatable(name: &str) -> bool {
 
 /// Every key, in the order of the example.
 pub(super) fn table() -> impl Iterator<Item = &'static dyn AnyKey> {
-    [office365::KEYS, listener::KEYS, daemon::KEYS, notices::KEYS].into_iter().flatten().copied()
+    let keys = [office365::KEYS, route::KEYS, listener::KEYS, daemon::KEYS, notices::KEYS];
+    keys.into_iter().flatten().copied()
+}
+
+/// Every key, and those of `[office365]` once more as a route has them.
+pub(super) fn all() -> impl Iterator<Item = &'static dyn AnyKey> {
+    table().chain(route::twins())
+}
+
+/// The key in another section: what a route sets in place of `[office365]`.
+pub(super) fn in_section(section: &str, spec: &'static Spec) -> &'static Spec {
+    if section == route::ROUTE && spec.section == office365::OFFICE365 {
+        return find(section, spec.name).unwrap_or(spec);
+    }
+    spec
 }
 
 /// Whether `value` can be read as one of this key, and if not, why.
 pub(super) fn check(spec: &Spec, value: &ValueKind) -> Parsed<()> {
-    table().find(|key| key.spec().path() == spec.path()).map_or(Ok(()), |key| key.check(value))
+    all().find(|key| key.spec().path() == spec.path()).map_or(Ok(()), |key| key.check(value))
 }
 
 /// The key `section.name`.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Spec> {
-    table().map(AnyKey::spec).find(|spec| spec.section == section && spec.name == name)
+    all().map(AnyKey::spec).find(|spec| spec.section == section && spec.name == name)
 }
-
-/// Whether a later version is going to have the key; `name` is empty for the section itself.
-pub(super) fn is_later(section: &str, name: &str) -> bool {
-    LATER
-        .iter()
-        .any(|(later, names)| *later == section && (names.is_empty() || names.contains(&name)))
-}
-
-/// Keys that are planned and documented; no name means the whole section.
-const LATER: &[(&str, &[&str])] = &[("sender", &["rewrite", "map"]), ("route", &[])];

@@ -14,12 +14,15 @@ pub(super) use network::{
 };
 
 use super::{
-    keys::office365::Identity,
+    keys::office365::{Identity, Mailbox},
     text::{hides_secret, is_guid, is_host_name, is_mailbox, is_placeholder},
 };
 use crate::{
     clock::UnixMillis,
-    smtp::path::{Address, SenderPattern},
+    smtp::{
+        path::{Address, SenderPattern},
+        sender::Mapping,
+    },
 };
 
 /// A value of kind `T`, or why it is none.
@@ -32,11 +35,6 @@ pub(super) struct Mismatch(pub(super) String);
 impl Mismatch {
     fn expected(value: &ValueKind, expected: &str) -> Self {
         Self(format!("found {}, expected {expected}", describe(value)))
-    }
-
-    /// A value that a later version is going to take.
-    pub(super) fn later(value: &str) -> Self {
-        Self(format!("`{value}` is not supported by this version"))
     }
 }
 
@@ -195,14 +193,29 @@ pub(super) fn host(value: &ValueKind) -> Parsed<String> {
     })
 }
 
-/// The address of a mailbox.
-pub(super) fn mailbox(value: &ValueKind) -> Parsed<String> {
+/// The address of a mailbox, or `sender`.
+pub(super) fn mailbox(value: &ValueKind) -> Parsed<Mailbox> {
     if matches!(value, ValueKind::String(text) if text.trim() == "sender") {
-        return Err(Mismatch::later("sender"));
+        return Ok(Mailbox::Sender);
     }
+    let expected = "an e-mail address such as \"relay@contoso.com\", or \"sender\"";
+    text_as(value, expected, |text| is_mailbox(text).then(|| Mailbox::Of(text.to_owned())))
+}
+
+/// The address of a mailbox.
+pub(super) fn address(value: &ValueKind) -> Parsed<String> {
     text_as(value, "an e-mail address such as \"relay@contoso.com\"", |text| {
         is_mailbox(text).then(|| text.to_owned())
     })
+}
+
+/// Which addresses stand for others; may be empty.
+pub(super) fn mappings(value: &ValueKind) -> Parsed<Vec<Mapping>> {
+    list(
+        value,
+        "`old address -> new address`, such as \"root@host.local -> it@contoso.com\"",
+        |text| text.parse().ok(),
+    )
 }
 
 /// An `https` URL without user, query and fragment; a slash at its end is dropped.

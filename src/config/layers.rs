@@ -9,10 +9,10 @@ use super::{
     Sources, credential,
     fault::Faults,
     file::{self, FileState},
-    keys::{self, AnyKey, Default as KeyDefault, Key, Spec, office365},
+    keys::{self, AnyKey, Default as KeyDefault, Key, Spec, office365, route::ROUTE},
     kinds,
     slots::{self, Counts, Slot},
-    suggest, text, variables,
+    text, variables,
 };
 use crate::{office365::clouds::Cloud, token::IdentityHost};
 
@@ -98,7 +98,7 @@ pub(super) struct Settings {
     /// The file could not be used, so that keys may seem to be missing.
     pub(super) broken_file: bool,
     /// What a managed identity would get its tokens from.
-    pub(super) identity_host: IdentityHost,
+    identity_host: IdentityHost,
 }
 
 /// Puts all layers together. Faults are those of form: unknown keys, unreadable sources.
@@ -184,7 +184,17 @@ pub(super) struct One<'a> {
 impl<'a> One<'a> {
     /// Where its own value of a key belongs.
     pub(super) fn slot(self, spec: &'static Spec) -> Slot {
-        Slot { spec, number: self.number }
+        Slot { spec: keys::in_section(self.section, spec), number: self.number }
+    }
+
+    /// Whether it inherits from `[office365]`.
+    pub(super) fn is_route(self) -> bool {
+        self.section == ROUTE
+    }
+
+    /// What a managed identity would get its tokens from.
+    pub(super) fn identity_host(self) -> &'a IdentityHost {
+        &self.settings.identity_host
     }
 
     /// `listener`, or `listener.2`.
@@ -202,9 +212,20 @@ impl<'a> One<'a> {
         self.settings.values.get(&self.slot(spec).path())
     }
 
-    /// What holds for a key, if anything does: its own value, else that of all of them.
+    /// What holds for a key, if anything does: its own value, else that of all of them, else that
+    /// of the section that it inherits from.
     pub(super) fn effective(self, spec: &'static Spec) -> Option<&'a Effective> {
-        self.own(spec).or_else(|| self.settings.effective(spec))
+        let inherited = || match credential::is_part(spec) && credential::has_own(self) {
+            true => None,
+            false => self.settings.effective(spec),
+        };
+        self.set_here(spec).or_else(inherited)
+    }
+
+    /// What its section sets, for it alone or for all of them.
+    pub(super) fn set_here(self, spec: &'static Spec) -> Option<&'a Effective> {
+        let of_all = keys::in_section(self.section, spec);
+        self.own(spec).or_else(|| self.settings.effective(of_all))
     }
 
     /// The value of a key, if there is one and it can be read.
@@ -237,6 +258,18 @@ impl Settings {
             return vec![one(None)];
         }
         numbers.into_iter().map(|number| one(Some(number))).collect()
+    }
+
+    /// `[office365]`, which the routes inherit from.
+    pub(super) fn office365(&self) -> One<'_> {
+        One { settings: self, section: office365::OFFICE365, number: None }
+    }
+
+    /// Each route; none where nobody has written one.
+    pub(super) fn routes(&self) -> Vec<One<'_>> {
+        let set = |slot: Slot| self.values.contains_key(&slot.path());
+        let any = || slots::all(&self.counts).any(|slot| slot.spec.section == ROUTE && set(slot));
+        if self.counts.has(ROUTE) || any() { self.each(ROUTE) } else { Vec::new() }
     }
 
     /// Every value that somebody set or that is a default, before one takes the place of another.
@@ -279,6 +312,7 @@ impl Settings {
         self.fill(&office365::SCOPE.spec, preset.scope, &from_cloud);
         self.fill(&office365::SMTP_HOST.spec, preset.smtp_host, &from_cloud);
         self.fill(&office365::SMTP_PORT.spec, u64::from(preset.smtp_port), &from_cloud);
+        self.presets_of_routes();
 
         let uname = rustix::system::uname();
         let (hostname, ehlo_name) = own_names(&uname.nodename().to_string_lossy());
@@ -286,6 +320,32 @@ impl Settings {
         self.fill(&office365::EHLO_NAME.spec, ehlo_name, "default, the host's name");
         self.name_listeners();
         self.settle_tls();
+    }
+
+    /// A route in another cloud has the preset of that cloud.
+    fn presets_of_routes(&mut self) {
+        let mut presets = Vec::new();
+        for route in self.routes() {
+            let own = route.set_here(&office365::CLOUD.spec);
+            let cloud = own.and_then(|found| office365::CLOUD.parse(&found.value).ok());
+            let Some(cloud) = cloud else { continue };
+            let preset = cloud.preset();
+            let values: [(&'static Spec, ValueKind); 4] = [
+                (&office365::LOGIN_URL.spec, preset.login_url.into()),
+                (&office365::SCOPE.spec, preset.scope.into()),
+                (&office365::SMTP_HOST.spec, preset.smtp_host.into()),
+                (&office365::SMTP_PORT.spec, u64::from(preset.smtp_port).into()),
+            ];
+            for (spec, value) in values {
+                if route.set_here(spec).is_none() {
+                    presets.push((route.slot(spec).path(), value, cloud.name()));
+                }
+            }
+        }
+        for (path, value, cloud) in presets {
+            let origin = Origin::Default(format!("default, cloud \"{cloud}\""));
+            self.values.insert(path, Effective { value, origin });
+        }
     }
 
     fn name_listeners(&mut self) {
@@ -337,47 +397,6 @@ fn own_names(node: &str) -> (String, String) {
     let full = valid && node.contains('.');
     let pick = |fits: bool| if fits { node.to_owned() } else { NAMELESS.to_owned() };
     (pick(valid), pick(full))
-}
-
-/// What somebody may have meant by an unknown key.
-pub(super) enum Guess {
-    /// A key of a later version.
-    Later,
-    /// This key, misspelt or in the wrong section.
-    Near(&'static Spec),
-    /// No idea.
-    None,
-}
-
-/// What `section.name`, which is unknown, may stand for.
-pub(super) fn guess(section: &str, name: &str) -> Guess {
-    if keys::is_later(section, name) {
-        return Guess::Later;
-    }
-    let specs = || keys::table().map(AnyKey::spec);
-    let moved = specs().find(|spec| spec.name == name);
-    let in_section = || {
-        let names = specs().filter(|spec| spec.section == section).map(|spec| spec.name);
-        suggest::nearest(name, names).and_then(|near| keys::find(section, near))
-    };
-    let anywhere = || {
-        let paths: Vec<_> = specs().map(Spec::path).collect();
-        let near =
-            suggest::nearest(&format!("{section}.{name}"), paths.iter().map(String::as_str))?;
-        near.split_once('.').and_then(|(section, name)| keys::find(section, name))
-    };
-    moved.or_else(in_section).or_else(anywhere).map_or(Guess::None, Guess::Near)
-}
-
-impl Guess {
-    /// The message for it; `name` says how a key is called where the unknown one was found.
-    pub(super) fn message(&self, what: &str, name: impl Fn(&'static Spec) -> String) -> String {
-        match self {
-            Self::Later => "not supported by this version".into(),
-            Self::Near(spec) => format!("{what}, did you mean `{}`?", name(spec)),
-            Self::None => format!("{what}; `o365-relay config example` shows all there are"),
-        }
-    }
 }
 
 #[cfg(test)]

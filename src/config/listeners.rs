@@ -1,11 +1,13 @@
 //! The listeners: what holds between their keys, and between them, and their settings.
 
+use std::sync::Arc;
+
 use super::{
     encryption,
     fault::Faults,
     keys::{Spec, listener as keys, office365},
     layers::{One, Settings},
-    logins,
+    logins, routes,
 };
 use crate::listener::{self, Address};
 
@@ -82,6 +84,7 @@ fn one_client_takes_all(one: One<'_>, warnings: &mut Vec<String>) {
 fn sender_is_taken(settings: &Settings, one: One<'_>, faults: &mut Faults) {
     let allowed = settings.get(&office365::SENDER_ALLOW).unwrap_or_default();
     let Some(sender) = one.get(&keys::SENDER) else { return };
+    let sender = routes::sender_map(settings).get(&sender).cloned().unwrap_or(sender);
     if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.matches(&sender)) {
         let message = format!(
             "{sender} is not in `sender.allow`, so that every message would be refused; add it \
@@ -169,7 +172,7 @@ fn build_one(settings: &Settings, one: One<'_>) -> Option<listener::Config> {
         sender: one.get(&keys::SENDER),
         hostname: one.get(&keys::HOSTNAME)?,
         default_domain: one.get(&keys::DEFAULT_DOMAIN),
-        fallback_from: settings.get(&office365::MAILBOX)?,
+        fallback_from: routes::fallback_from(settings)?,
         max_message_size: one.get(&keys::MAX_MESSAGE_SIZE)?,
         max_recipients: one.get(&keys::MAX_RECIPIENTS)?,
         max_connections: one.get(&keys::MAX_CONNECTIONS)?,
@@ -185,5 +188,6 @@ fn build_one(settings: &Settings, one: One<'_>) -> Option<listener::Config> {
         auth_without_tls: one.get(&keys::AUTH_WITHOUT_TLS)?,
         tls: encryption::build(one)?,
         tls_required: one.get(&keys::TLS_REQUIRED)?,
+        sender_map: Arc::new(routes::sender_map(settings)),
     })
 }

@@ -6,7 +6,7 @@ use config::ValueKind;
 
 use super::{
     Setting,
-    keys::{self, AnyKey, Default, Spec},
+    keys::{self, AnyKey, Default, Spec, route::SENDERS},
     layers::{One, Origin, Settings},
 };
 
@@ -24,8 +24,9 @@ const WIDTH: usize = 96;
 #[must_use]
 pub fn example() -> String {
     let mut out = HEAD.to_owned();
-    for keys::Section { name, about, .. } in keys::SECTIONS {
-        let _ = writeln!(out, "\n[{name}]");
+    for keys::Section { name, about, optional, .. } in keys::SECTIONS {
+        let header = if *optional { format!("# [[{name}]]") } else { format!("[{name}]") };
+        let _ = writeln!(out, "\n{header}");
         comment(&mut out, about);
         for spec in keys::table().map(AnyKey::spec).filter(|spec| spec.section == *name) {
             out.push('\n');
@@ -77,13 +78,18 @@ fn sample(spec: &Spec) -> String {
 /// Every key with the value that holds, in the order of the example; where there are several of a
 /// section, one after the other.
 pub(super) fn rows(settings: &Settings) -> Vec<Setting> {
-    let keys_of = |section: &'static str| {
-        keys::table().map(AnyKey::spec).filter(move |spec| spec.section == section)
-    };
     let section_rows = |section: &'static keys::Section| {
-        let rows =
-            |one: One<'_>| keys_of(section.name).map(|spec| row(one, spec)).collect::<Vec<_>>();
-        settings.each(section.name).into_iter().flat_map(rows).collect::<Vec<_>>()
+        let ones = if section.optional { settings.routes() } else { settings.each(section.name) };
+        let keys = || keys::all().map(AnyKey::spec).filter(|spec| spec.section == section.name);
+        // What a route inherits is told once, where it is set.
+        let told = move |one: One<'_>, spec: &'static Spec| {
+            !section.optional || spec.path() == SENDERS.spec.path() || one.set_here(spec).is_some()
+        };
+        let rows = move |one: One<'_>| {
+            let rows = keys().filter(|spec| told(one, spec)).map(|spec| row(one, spec));
+            rows.collect::<Vec<_>>()
+        };
+        ones.into_iter().flat_map(rows).collect::<Vec<_>>()
     };
     keys::SECTIONS.iter().flat_map(section_rows).collect()
 }

@@ -100,6 +100,11 @@ impl Counts {
         if numbers == [1] { Vec::new() } else { numbers }
     }
 
+    /// Whether there is one.
+    pub(super) fn has(&self, section: &str) -> bool {
+        self.0.keys().any(|(name, _)| *name == section)
+    }
+
     /// Where a section begins in the file.
     pub(super) fn origin(&self, section: &'static str, number: usize) -> Option<&str> {
         self.0.get(&(section, number))?.as_deref()
@@ -123,7 +128,7 @@ impl Counts {
 /// Every slot there can be, key by key, given how many there are of each section. The slot without
 /// a number comes first: it holds for each section that does not set the key itself.
 pub(super) fn all(counts: &Counts) -> impl Iterator<Item = Slot> {
-    keys::table().map(AnyKey::spec).flat_map(|spec| {
+    keys::all().map(AnyKey::spec).flat_map(|spec| {
         let numbers = counts.numbers(spec.section).into_iter().map(Some);
         [None].into_iter().chain(numbers).map(move |number| Slot { spec, number })
     })

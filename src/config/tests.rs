@@ -4,6 +4,7 @@ mod credentials;
 mod encryption;
 mod faults;
 mod logins;
+mod routes;
 mod several;
 mod table;
 
@@ -119,9 +120,9 @@ fn defaults_hold_once_the_required_keys_are_set() {
     assert_eq!(config.token.scope, "https://outlook.office365.com/.default");
     assert_eq!((config.delivery.host.as_str(), config.delivery.port), ("smtp.office365.com", 587));
     assert_eq!(config.delivery.null_sender, NullSender::Mailbox);
-    assert_eq!(config.queue.lanes.len(), 1);
-    assert_eq!(config.queue.lanes[0].mailbox, "relay@contoso.com");
-    assert_eq!(config.queue.lanes[0].pace, Pace::PerMinute(NonZeroU32::new(28).unwrap()));
+    assert_eq!(config.queue.routes.len(), 1);
+    assert_eq!(config.queue.routes[0].lane.mailbox, "relay@contoso.com");
+    assert_eq!(config.queue.routes[0].lane.pace, Pace::PerMinute(NonZeroU32::new(28).unwrap()));
     assert_eq!(config.http.address, Some("127.0.0.1:9587".parse().unwrap()));
     assert_eq!(config.telemetry.filter, "info");
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));

@@ -6,8 +6,9 @@ use config::Value;
 
 use super::{
     fault::Faults,
+    guess::guess,
     keys::{self, AnyKey, Spec},
-    layers::{Layer, guess},
+    layers::Layer,
     slots::{Slot, split_path, split_variable},
     suggest,
 };

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Hands mail straight to upstream; a message that does not fit into memory lies in `transit`.
-pub(super) struct Upstream {
+pub(super) struct DirectOutlet {
     pub transit: Transit,
     pub direct: Direct,
 }
@@ -26,7 +26,7 @@ impl Evidence for Taken {
     }
 }
 
-impl Outlet for Upstream {
+impl Outlet for DirectOutlet {
     fn admission(&self) -> Result<(), Refusal> {
         self.direct.admission().map_err(Refusal::new)
     }

@@ -10,6 +10,7 @@ use super::{
     wire::{Control, Wire},
 };
 use crate::{
+    mail::rewrite::Editor,
     smtp::reply::Reply,
     store::{Body, StoreError},
 };
@@ -71,10 +72,15 @@ impl Link {
         self.reply(stage, begun, outcome.err())
     }
 
-    /// Sends the mail data with the final dot, and reads the reply to it.
-    pub async fn mail_data(&mut self, body: Body) -> Result<Reply, Trouble> {
+    /// Sends the mail data, edited if there is an editor, with the final dot, and reads the reply
+    /// to it.
+    pub async fn mail_data(
+        &mut self,
+        body: Body,
+        editor: Option<Editor>,
+    ) -> Result<Reply, Trouble> {
         self.control.expect_reply(FINAL_PATIENCE);
-        let mut source = Source::new(body, self.control.clone());
+        let mut source = Source::new(body, editor, self.control.clone());
         let begun = Instant::now();
         let outcome = self.smtp.message_iter(&mut source).await;
         if let Some(error) = source.error {
@@ -165,8 +171,9 @@ fn no_reply(stage: Stage, error: &lettre::transport::smtp::Error, transcript: &[
 /// The body without its final CRLF, which lettre puts before the dot by itself.
 struct Source {
     chunks: Box<dyn Iterator<Item = Result<Vec<u8>, StoreError>> + Send>,
-    /// Octets still to come before the last two.
-    left: u64,
+    /// It still edits, or has not been asked yet what it keeps.
+    editor: Option<Editor>,
+    /// The last two octets so far: they may be the final CRLF.
     tail: Vec<u8>,
     control: Control,
     exhausted: bool,
@@ -174,10 +181,19 @@ struct Source {
 }
 
 impl Source {
-    fn new(body: Body, control: Control) -> Self {
-        let left = body.len().saturating_sub(2);
+    fn new(body: Body, editor: Option<Editor>, control: Control) -> Self {
         let chunks = Box::new(body.chunks());
-        Self { chunks, left, tail: Vec::new(), control, exhausted: false, error: None }
+        Self { chunks, editor, tail: Vec::new(), control, exhausted: false, error: None }
+    }
+
+    /// The next octets as they go upstream, the final CRLF among them.
+    fn edited(&mut self) -> Option<Result<Vec<u8>, StoreError>> {
+        let Some(editor) = &mut self.editor else { return self.chunks.next() };
+        match self.chunks.next() {
+            Some(Ok(chunk)) => Some(Ok(editor.push(chunk))),
+            None => self.editor.take().map(|mut editor| Ok(editor.finish())),
+            error => error,
+        }
     }
 }
 
@@ -185,8 +201,8 @@ impl Iterator for &mut Source {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        for chunk in self.chunks.by_ref() {
-            let mut chunk = match chunk {
+        while let Some(chunk) = self.edited() {
+            let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) => {
                     self.control.poison();
@@ -194,12 +210,11 @@ impl Iterator for &mut Source {
                     return None;
                 }
             };
-            let now = chunk.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            self.tail.extend_from_slice(&chunk[now..]);
-            self.left -= now as u64;
-            chunk.truncate(now);
-            if !chunk.is_empty() {
-                return Some(chunk);
+            let mut octets = std::mem::take(&mut self.tail);
+            octets.extend_from_slice(&chunk);
+            self.tail = octets.split_off(octets.len().saturating_sub(2));
+            if !octets.is_empty() {
+                return Some(octets);
             }
         }
         let tail = std::mem::take(&mut self.tail);
@@ -214,9 +229,10 @@ impl Iterator for &mut Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::rewrite::Rewriting;
 
     fn sent(body: &[u8]) -> Vec<u8> {
-        let mut source = Source::new(Body::of(body), Control::default());
+        let mut source = Source::new(Body::of(body), None, Control::default());
         let sent = (&mut source).flatten().collect();
         assert!(source.exhausted);
         sent
@@ -232,6 +248,23 @@ mod tests {
     }
 
     #[test]
+    fn an_edited_body_goes_whole_up_to_its_final_crlf() {
+        let mailbox = "relay@contoso.com".parse().ok();
+        let rewriting = Rewriting { mailbox, ..Rewriting::default() };
+        let sent = |body: &[u8]| {
+            let editor = Some(Editor::new(rewriting.clone()));
+            let mut source = Source::new(Body::of(body), editor, Control::default());
+            let sent: Vec<u8> = (&mut source).flatten().collect();
+            assert!(source.exhausted);
+            String::from_utf8(sent).unwrap()
+        };
+        let edited = "From: relay@contoso.com\r\nReply-To: a@b\r\nX-Original-From: a@b";
+        assert_eq!(sent(b"From: a@b\r\n"), edited);
+        assert_eq!(sent(b"From: a@b\r\n\r\n"), format!("{edited}\r\n"));
+        assert_eq!(sent(b"From: a@b\r\n\r\nx\r\n"), format!("{edited}\r\n\r\nx"));
+    }
+
+    #[test]
     fn a_body_that_cannot_be_read_is_never_taken_for_complete() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("body");
@@ -242,7 +275,7 @@ mod tests {
             std::fs::write(&path, found).unwrap();
             let control = Control::default();
             let body = Body::of_file(&path, &expected).unwrap();
-            let mut source = Source::new(body, control.clone());
+            let mut source = Source::new(body, None, control.clone());
             let sent: usize = (&mut source).map(|chunk| chunk.len()).sum();
             assert!(sent < 199_998 && !source.exhausted && control.is_poisoned());
             assert!(source.error.is_some_and(|error| error.is_lost_body()));

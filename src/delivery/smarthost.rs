@@ -12,6 +12,7 @@ use super::{
     wire::Control,
 };
 use crate::{
+    mail::rewrite::{Editor, Rewriting},
     smtp::{
         envelope::{self, MailParameters, Ret},
         path::ReversePath,
@@ -221,6 +222,20 @@ impl Connection {
         body: Body,
         share: Share,
     ) -> Result<Vec<(u32, Verdict)>, Trouble> {
+        self.send_as(&Rewriting::default(), entry, body, share).await
+    }
+
+    /// As [`Connection::send`], with another sender in the envelope and in the header section.
+    ///
+    /// # Errors
+    /// As for [`Connection::send`].
+    pub async fn send_as(
+        &mut self,
+        rewriting: &Rewriting,
+        entry: &Entry,
+        body: Body,
+        share: Share,
+    ) -> Result<Vec<(u32, Verdict)>, Trouble> {
         if let Some(objection) = self.offers.objection(entry) {
             return Ok(refused(&entry.recipients, Stage::Mail, &objection));
         }
@@ -228,7 +243,7 @@ impl Connection {
             expect(Stage::Reset, 250, self.link.exchange(Stage::Reset, "RSET\r\n").await?)?;
         }
         self.left = self.left.saturating_sub(1);
-        let line = self.mail_line(entry);
+        let line = self.mail_line(entry, &rewriting.reverse_path(&entry.reverse_path));
         let reply = self.exchange(Stage::Mail, &line).await?;
         if reply.code().value() != 250 {
             return Ok(refused(&entry.recipients, Stage::Mail, &reply));
@@ -245,7 +260,8 @@ impl Connection {
             verdicts.extend(refusals);
             return Ok(verdicts);
         }
-        let verdict = self.end_of_data(body).await?;
+        let editor = (!rewriting.is_idle()).then(|| Editor::new(rewriting.clone()));
+        let verdict = self.end_of_data(body, editor).await?;
         verdicts.extend(accepted.iter().map(|position| (*position, verdict.clone())));
         Ok(verdicts)
     }
@@ -264,8 +280,12 @@ impl Connection {
         }
     }
 
-    async fn end_of_data(&mut self, body: Body) -> Result<Verdict, Trouble> {
-        let outcome = self.link.mail_data(body).await;
+    async fn end_of_data(
+        &mut self,
+        body: Body,
+        editor: Option<Editor>,
+    ) -> Result<Verdict, Trouble> {
+        let outcome = self.link.mail_data(body, editor).await;
         if let Ok(reply) = &outcome {
             self.heed(reply);
         }
@@ -319,8 +339,8 @@ impl Connection {
         Ok((accepted, verdicts))
     }
 
-    fn mail_line(&self, entry: &Entry) -> String {
-        let path = match (&entry.reverse_path, self.null_sender) {
+    fn mail_line(&self, entry: &Entry, reverse_path: &ReversePath) -> String {
+        let path = match (reverse_path, self.null_sender) {
             (ReversePath::Null, NullSender::Mailbox) => self.mailbox.as_str(),
             (path, _) => path.as_str(),
         };

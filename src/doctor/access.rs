@@ -17,14 +17,14 @@ const UNKNOWN_OBJECT: &str = "<Object ID under Enterprise applications>";
 
 /// What Exchange has to be told about this application and this mailbox.
 pub(super) fn access(case: &Case<'_>, token: Option<&Token>, mailbox: &str, path: Path) -> Access {
-    let config = &case.config.token;
+    let config = case.identity.token;
     let claims = token.map(|token| &token.claims);
     let or = |configured: &String, claim: Option<String>| match configured.as_str() {
         "" => claim.unwrap_or_default(),
         configured => configured.to_owned(),
     };
     Access {
-        cloud: case.config.cloud,
+        cloud: case.identity.cloud,
         tenant: or(&config.tenant_id, claims.and_then(|claims| claims.tid.clone())),
         display_name: claims.and_then(|claims| claims.name.clone()).unwrap_or("o365-relay".into()),
         client_id: or(&config.client_id, claims.and_then(|claims| claims.appid.clone())),
@@ -106,7 +106,7 @@ fn no_way_in(case: &Case<'_>, token: &Token, mailbox: &str, reply: &Reply) -> Ch
     let classic = access(case, Some(token), mailbox, Path::Classic);
     let consented = token.claims.roles.iter().any(|role| role == SEND_AS_APP);
     let oid = &classic.object_id;
-    let hve = case.config.cloud == Cloud::Hve;
+    let hve = case.identity.cloud == Cloud::Hve;
     let right = match consented {
         _ if hve => "the account of High Volume Email does not list the application",
         true => "the application has no FullAccess to the mailbox",

@@ -30,18 +30,19 @@ fn shown(claim: Option<&String>) -> &str {
 fn audience(case: &Case<'_>, claims: &Claims) -> Check {
     let (id, subject) = ("audience", "token: audience");
     let aud = shown(claims.aud.as_ref()).trim_end_matches('/');
-    let scope = &case.config.token.scope;
-    let right = case.config.cloud.preset().scope;
+    let scope = &case.identity.token.scope;
+    let right = case.identity.cloud.preset().scope;
     let cure = |check: Check| {
         check
-            .cure(format!("Set office365.scope to {right}, or leave it out, then:"))
+            .cure(format!("Set {} to {right}, or leave it out, then:", case.key("scope")))
             .cure("o365-relay doctor")
             .fact("aud", aud.to_owned())
     };
     if aud == GRAPH || aud.contains("//graph.microsoft") || aud.contains("microsoftgraph.") {
         let finding = format!(
             "aud {aud}: the token is for Microsoft Graph, and Exchange's SMTP refuses such tokens \
-             with 535 5.7.3 (office365.scope is {scope})"
+             with 535 5.7.3 ({} is {scope})",
+            case.key("scope")
         );
         return cure(Check::red(id, subject, finding));
     }
@@ -55,7 +56,8 @@ fn audience(case: &Case<'_>, claims: &Claims) -> Check {
     }
     let finding = format!(
         "aud {aud} is not Exchange Online of any cloud: SMTP refuses such tokens with 535 5.7.3 \
-         (office365.scope is {scope})"
+         ({} is {scope})",
+        case.key("scope")
     );
     cure(Check::red(id, subject, finding))
 }
@@ -63,7 +65,7 @@ fn audience(case: &Case<'_>, claims: &Claims) -> Check {
 /// `tid`, `appid`, `oid`.
 fn application(case: &Case<'_>, claims: &Claims) -> Check {
     let (id, subject) = ("application", "token: application");
-    let config = &case.config.token;
+    let config = case.identity.token;
     let (tid, appid) = (shown(claims.tid.as_ref()), shown(claims.appid.as_ref()));
     let oid = shown(claims.oid.as_ref());
     let facts = |check: Check| {
@@ -76,13 +78,15 @@ fn application(case: &Case<'_>, claims: &Claims) -> Check {
     // A domain names the tenant as well, and a managed identity knows both itself.
     let is_id = config.tenant_id.len() == 36 && !config.tenant_id.contains('.');
     if is_id && !config.tenant_id.eq_ignore_ascii_case(tid) {
-        let finding = format!("tid {tid} is not office365.tenant_id {}", config.tenant_id);
+        let key = case.key("tenant_id");
+        let finding = format!("tid {tid} is not {key} {}", config.tenant_id);
         return facts(Check::red(id, subject, finding))
-            .cure("Set office365.tenant_id to the tenant of the mailbox.");
+            .cure(format!("Set {key} to the tenant of the mailbox."));
     }
     let managed = matches!(config.credential, Credential::ManagedIdentity(_));
     if !managed && !config.client_id.eq_ignore_ascii_case(appid) {
-        let finding = format!("appid {appid} is not office365.client_id {}", config.client_id);
+        let finding =
+            format!("appid {appid} is not {} {}", case.key("client_id"), config.client_id);
         return facts(Check::red(id, subject, finding))
             .cure("See which credential is in use: it belongs to another application.");
     }
@@ -111,13 +115,14 @@ fn permission(case: &Case<'_>, claims: &Claims) -> Check {
              the application itself",
             shown(claims.scp.as_ref())
         );
-        return facts(Check::red(id, subject, finding)).cure(
+        return facts(Check::red(id, subject, finding)).cure(format!(
             "Whatever issues this token used a user's sign-in. Use the client credentials grant: \
-             leave office365.login_url out or set it to the cloud's own login host, and grant an \
-             Application permission, not a Delegated one (SMTP.SendAsApp, not SMTP.Send).",
-        );
+             leave {} out or set it to the cloud's own login host, and grant an Application \
+             permission, not a Delegated one (SMTP.SendAsApp, not SMTP.Send).",
+            case.key("login_url")
+        ));
     }
-    if case.config.cloud == Cloud::Hve {
+    if case.identity.cloud == Cloud::Hve {
         let roles = claims.roles.join(", ");
         return facts(Check::green(id, subject, format!("roles: {roles}")));
     }

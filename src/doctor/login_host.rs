@@ -28,16 +28,15 @@ use crate::{
 
 /// Whether the token endpoint can be asked.
 pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
-    if let Credential::ManagedIdentity(_) = case.config.token.credential {
+    if let Credential::ManagedIdentity(_) = case.identity.token.credential {
         report.add(Check::grey("clock", "clock", "a managed identity does not use the login host"));
         return true;
     }
-    let Some((host, port)) = target(&case.config.token.token_url) else {
-        let url = &case.config.token.token_url;
-        report.add(
-            Check::red("login-dns", "login host", format!("{url} names no host"))
-                .cure("Leave office365.login_url out, or set it to the cloud's login host."),
-        );
+    let Some((host, port)) = target(&case.identity.token.token_url) else {
+        let url = &case.identity.token.token_url;
+        report.add(Check::red("login-dns", "login host", format!("{url} names no host")).cure(
+            format!("Leave {} out, or set it to the cloud's login host.", case.key("login_url")),
+        ));
         return false;
     };
     let addresses = match name("login-dns", &host, port).await {
@@ -74,8 +73,7 @@ async fn secured(
     stream: TcpStream,
     report: &mut Report,
 ) -> bool {
-    let (tls, witness) = match tls::client_config_with_witness(case.config.ca_file.as_deref(), true)
-    {
+    let (tls, witness) = match tls::client_config_with_witness(case.identity.ca_file, true) {
         Ok(made) => made,
         Err(error) => {
             report.add(Check::red("login-tls", tls_to(host), error.to_string()));
@@ -93,12 +91,20 @@ async fn secured(
         (_, Some(cause)) => {
             broken(case, "login-tls", tls_to(host), &transport(host, port, Stage::Tls, cause))
         }
-        (Some(shown), None) => certificate("login-tls", host, &shown, "office365.login_url"),
+        (Some(shown), None) => certificate(case, "login-tls", host, &shown, "login_url"),
         (None, None) => Check::red("login-tls", tls_to(host), "the server showed no certificate"),
     };
     let good = check.colour != super::report::Colour::Red;
     report.add(check);
     good
+}
+
+/// Host and port of the token endpoint, where the account uses one.
+pub(super) fn target_of(case: &Case<'_>) -> Option<(String, u16)> {
+    match case.identity.token.credential {
+        Credential::ManagedIdentity(_) => None,
+        _ => target(&case.identity.token.token_url),
+    }
 }
 
 /// Host and port of an https URL.
@@ -194,8 +200,15 @@ pub(super) fn tls_to(host: &str) -> String {
 }
 
 /// The verdict on a certificate, with its issuer: who intercepts shows there.
-pub(super) fn certificate(id: &'static str, host: &str, shown: &Shown, key: &'static str) -> Check {
+pub(super) fn certificate(
+    case: &Case<'_>,
+    id: &'static str,
+    host: &str,
+    shown: &Shown,
+    key: &str,
+) -> Check {
     use rustls::{CertificateError as Fault, Error};
+    let key = case.key(key);
     let issuer = &shown.issuer;
     let Some(fault) = &shown.fault else {
         return Check::green(id, tls_to(host), format!("certificate issued by {issuer}"))
@@ -210,7 +223,7 @@ pub(super) fn certificate(id: &'static str, host: &str, shown: &Shown, key: &'st
             "If the issuer is an authority of your own network, put its certificate (PEM) into a \
              file and set office365.ca_file to it, or exempt this host from inspection; if not, \
              install or update ca-certificates."
-                .to_owned(),
+                .replace("office365.ca_file", &case.key("ca_file")),
         ),
         Error::InvalidCertificate(Fault::NotValidForName | Fault::NotValidForNameContext { .. }) => (
             "the certificate is for another name: something else answers".to_owned(),
@@ -242,7 +255,7 @@ fn transport(host: &str, port: u16, stage: Stage, cause: String) -> TokenError {
 }
 
 fn broken(case: &Case<'_>, id: &'static str, subject: String, error: &TokenError) -> Check {
-    let token = &case.config.token;
+    let token = case.identity.token;
     let ids = Ids { tenant: &token.tenant_id, client_id: &token.client_id, app: None };
     let advice = error.advice(&ids);
     let check = Check::red(id, subject, error.to_string()).cure(sentence(&advice));

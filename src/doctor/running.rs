@@ -2,13 +2,13 @@
 //! version. The doctor's own login says whether the cause is still there.
 
 use super::{
-    Case, Daemon,
+    Case, Daemon, Found,
     login_host::sentence,
-    mailbox::LoggedIn,
     report::{Check, Report},
 };
 use crate::{
-    http::{LaneStatus, PauseStatus, Status},
+    config::OFFICE365,
+    http::{AccountStatus, LaneStatus, PauseStatus, Status, TokenStatus},
     office365::{
         explain::{self, Finding},
         replies::{self, PauseRule, Scope},
@@ -18,7 +18,7 @@ use crate::{
 const ID: &str = "relay";
 const SUBJECT: &str = "running relay";
 
-pub(super) fn check(case: &Case<'_>, logins: &[LoggedIn], report: &mut Report) {
+pub(super) fn check(case: &Case<'_>, found: &Found, report: &mut Report) {
     let address = case.config.http.address;
     let place = address.map(|address| format!("http://{address}/status")).unwrap_or_default();
     let status = match &case.patient.daemon {
@@ -52,13 +52,16 @@ pub(super) fn check(case: &Case<'_>, logins: &[LoggedIn], report: &mut Report) {
     let before = report.checks.len();
     report.extend(differs(case, status));
     report.extend(refuses_mail(status));
-    report.extend(token(status, report));
-    if let Some(pause) = &status.relay_pause {
-        // Whoever has logged in has passed all that pauses everything.
-        report.add(paused(SUBJECT.into(), "nothing is relayed", pause, !logins.is_empty()));
+    if status.accounts.is_empty() {
+        let (token, pause) = (&status.token, status.relay_pause.as_ref());
+        report.extend(account(SUBJECT, OFFICE365, token, pause, found));
+    }
+    for AccountStatus { name, token, pause } in &status.accounts {
+        let subject = format!("{SUBJECT} ({name})");
+        report.extend(account(&subject, name, token, pause.as_ref(), found));
     }
     for lane in &status.lanes {
-        let logged_in = logins.iter().any(|login| login.mailbox == lane.name);
+        let logged_in = found.logins.iter().any(|login| login.mailbox == lane.name);
         report.extend(lane_checks(lane, logged_in));
     }
     if report.checks.len() == before {
@@ -79,11 +82,12 @@ fn differs(case: &Case<'_>, status: &Status) -> Vec<Check> {
         checks.push(check.cure("systemctl restart o365-relay   # the queue is durable"));
     }
     let known = |mailbox: &str| status.lanes.iter().any(|lane| lane.name == mailbox);
-    let lanes = &case.config.queue.lanes;
-    let new = lanes.iter().find(|lane| !known(&lane.mailbox));
+    // The lane of a sender is there only as long as it has something to do.
+    let identities = case.config.identities();
+    let new = identities.iter().find(|one| !one.by_sender && !known(one.mailbox));
     if new.is_some() || status.mode != case.mode() {
         let what = match new {
-            Some(lane) => format!("it does not know the mailbox {}", lane.mailbox),
+            Some(one) => format!("it does not know the mailbox {}", one.mailbox),
             None => format!("its mode is {}", status.mode.as_str()),
         };
         let check =
@@ -106,19 +110,30 @@ fn refuses_mail(status: &Status) -> Vec<Check> {
         .collect()
 }
 
-fn token(status: &Status, report: &Report) -> Option<Check> {
-    let failed = status.token.last_error.as_ref()?;
+/// The way of an account: its token, and what pauses all of its lanes.
+fn account(
+    subject: &str,
+    name: &str,
+    status: &TokenStatus,
+    pause: Option<&PauseStatus>,
+    found: &Found,
+) -> Vec<Check> {
+    let token = token(subject, status, found.tokens.contains_key(name));
+    // Whoever has logged in has passed all that pauses everything.
+    let logged_in = found.logins.iter().any(|login| login.account == name);
+    let pause = pause.map(|pause| paused(subject.into(), "nothing is relayed", pause, logged_in));
+    token.into_iter().chain(pause).collect()
+}
+
+fn token(subject: &str, status: &TokenStatus, mended: bool) -> Option<Check> {
+    let failed = status.last_error.as_ref()?;
     let finding = format!("its token requests fail since {}: {}", failed.since, failed.error);
-    let mended = report
-        .checks
-        .iter()
-        .any(|check| check.id == "token" && check.colour == super::report::Colour::Green);
     Some(match mended {
-        true => Check::amber(ID, SUBJECT, finding).cure(format!(
+        true => Check::amber(ID, subject, finding).cure(format!(
             "The doctor's own request went well, so it will go on by itself at {}.",
             failed.next_try
         )),
-        false => Check::red(ID, SUBJECT, finding).cure(sentence(&failed.advice)),
+        false => Check::red(ID, subject, finding).cure(sentence(&failed.advice)),
     })
 }
 

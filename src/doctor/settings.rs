@@ -3,14 +3,14 @@
 use std::fs;
 
 use super::{
-    Patient,
+    Case, Patient,
     login_host::sentence,
     report::{Check, Report},
 };
 use crate::{
     clock::UnixMillis,
-    config::{self, Config, Fault, Sources},
-    token::{Credential, Expiry},
+    config::{self, AccountConfig, Config, Fault, OFFICE365, Sources},
+    token::{self, Credential, Expiry},
 };
 
 /// The checked configuration, if it has no faults.
@@ -22,13 +22,7 @@ pub(super) fn configuration(sources: &Sources, report: &mut Report) -> Option<Co
                 let id = if is_credential(warning) { "credential" } else { "configuration" };
                 Check::amber(id, subject, warning.clone())
             }));
-            let mailboxes: Vec<_> =
-                config.queue.lanes.iter().map(|lane| lane.mailbox.as_str()).collect();
-            let (mailboxes, cloud) = (mailboxes.join(", "), config.cloud.name());
-            let finding = match config.token.client_id.as_str() {
-                "" => format!("no faults: cloud {cloud}, mailbox {mailboxes}"),
-                id => format!("no faults: cloud {cloud}, application {id}, mailbox {mailboxes}"),
-            };
+            let finding = format!("no faults: {}", accounts(&config).join("; "));
             report.add(Check::green("configuration", subject, finding));
             return Some(config);
         }
@@ -46,18 +40,51 @@ pub(super) fn configuration(sources: &Sources, report: &mut Report) -> Option<Co
     None
 }
 
+/// Through whom mail goes, an account after the other.
+fn accounts(config: &Config) -> Vec<String> {
+    let identities = config.identities();
+    let mut accounts = vec![OFFICE365];
+    for one in &identities {
+        if !accounts.contains(&one.account) {
+            accounts.push(one.account);
+        }
+    }
+    let account = |name: &&str| {
+        let its = || identities.iter().filter(|one| one.account == *name);
+        let mut mailboxes: Vec<String> = Vec::new();
+        for one in its() {
+            let mailbox = match one.by_sender {
+                true => format!("of the sender, else {}", one.mailbox),
+                false => one.mailbox.to_owned(),
+            };
+            if !mailboxes.contains(&mailbox) {
+                mailboxes.push(mailbox);
+            }
+        }
+        let of = if accounts.len() > 1 { format!("{name}: ") } else { String::new() };
+        let cloud = its().next().map_or("", |one| one.cloud.name());
+        let id = its().next().map_or("", |one| one.token.client_id.as_str());
+        let id = if id.is_empty() { String::new() } else { format!(", application {id}") };
+        format!("{of}cloud {cloud}{id}, mailbox {}", mailboxes.join(", "))
+    };
+    accounts.iter().map(account).collect()
+}
+
 const CREDENTIAL_KEYS: [&str; 5] = [
-    "office365.client_secret",
-    "office365.certificate_file",
-    "office365.private_key_file",
-    "office365.federated_token_file",
-    "office365.managed_identity",
+    "client_secret",
+    "certificate_file",
+    "private_key_file",
+    "federated_token_file",
+    "managed_identity",
 ];
 
-/// Whether a fault or a warning is about one of the credential's keys.
+/// Whether a fault or a warning is about one of a credential's keys, of `[office365]` or a route.
 fn is_credential(text: &str) -> bool {
     let text = text.trim_start_matches('`');
-    CREDENTIAL_KEYS.iter().any(|key| text.starts_with(key))
+    let of_account = text.starts_with("office365.") || text.starts_with("route.");
+    let path = text.split(['`', ' ']).next().unwrap_or_default();
+    let name = path.rsplit('.').next().unwrap_or_default();
+    of_account && CREDENTIAL_KEYS.iter().any(|key| name.starts_with(key))
 }
 
 fn credential_fault(fault: &Fault) -> Check {
@@ -89,15 +116,27 @@ fn credential_fault(fault: &Fault) -> Check {
     red.cure(sentence(step.unwrap_or("mend it, then: o365-relay config check")))
 }
 
-/// The credential as its files are now. What cannot be read was a fault already.
-pub(super) fn credential(config: &Config, now: UnixMillis, report: &mut Report) {
-    let credential = &config.token.credential;
+/// The credential of each account as its files are now. What cannot be read was a fault already.
+pub(super) fn credentials(case: &Case<'_>, report: &mut Report) {
+    for identity in case.accounts() {
+        let shares = |other: &&AccountConfig| other.name == identity.account;
+        let other = case.config.other_accounts.iter().find(shares);
+        if other.is_some_and(|other| other.shares_token_of.is_some()) {
+            continue;
+        }
+        let mut check = credential(identity.token, case.now());
+        check.subject.push_str(&case.of(identity).of_account());
+        report.add(check);
+    }
+}
+
+fn credential(config: &token::Config, now: UnixMillis) -> Check {
+    let credential = &config.credential;
     let (id, subject) = ("credential", credential.name());
     if let Credential::FederatedToken(path) = credential {
-        report.add(federated_token(credential, &path.display().to_string(), now));
-        return;
+        return federated_token(credential, &path.display().to_string(), now);
     }
-    let stated = config.token.client_secret_expires.map(|at| Expiry {
+    let stated = config.client_secret_expires.map(|at| Expiry {
         what: "the client secret (office365.client_secret_expires)".into(),
         at,
     });
@@ -114,11 +153,10 @@ pub(super) fn credential(config: &Config, now: UnixMillis, report: &mut Report) 
         ),
         (_, Some(expiry)) => expiring(subject, &expiry, of_certificate, now),
     };
-    let check = match credential.thumbprint() {
+    match credential.thumbprint() {
         Some(thumbprint) => check.fact("thumbprint_sha1", thumbprint),
         None => check,
-    };
-    report.add(check);
+    }
 }
 
 fn expiring(subject: &str, expiry: &Expiry, of_certificate: bool, now: UnixMillis) -> Check {

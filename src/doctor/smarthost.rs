@@ -22,7 +22,7 @@ use crate::{
 
 /// Whether a login can be tried.
 pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
-    let Config { host, port, .. } = &case.config.delivery;
+    let Config { host, port, .. } = case.identity.delivery;
     match name("smtp-dns", host, *port).await {
         Ok((check, _)) => report.add(check),
         Err(cause) => {
@@ -34,21 +34,21 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
                 )
                 .cure(format!(
                     "Check that this host can resolve {host} (/etc/resolv.conf, the name \
-                         servers), and office365.smtp_host if it was set."
+                         servers), and {} if it was set.",
+                    case.key("smtp_host")
                 )),
             );
             return false;
         }
     }
-    let (tls, witness) =
-        match tls::client_config_with_witness(case.config.ca_file.as_deref(), false) {
-            Ok(made) => made,
-            Err(error) => {
-                report.add(Check::red("smtp-tls", tls_to(host), error.to_string()));
-                return false;
-            }
-        };
-    let smarthost = Smarthost::new(Config { tls, ..case.config.delivery.clone() });
+    let (tls, witness) = match tls::client_config_with_witness(case.identity.ca_file, false) {
+        Ok(made) => made,
+        Err(error) => {
+            report.add(Check::red("smtp-tls", tls_to(host), error.to_string()));
+            return false;
+        }
+    };
+    let smarthost = Smarthost::new(Config { tls, ..case.identity.delivery.clone() });
     let looked = timeout(PATIENCE, smarthost.offers_xoauth2()).await.unwrap_or_else(|_| {
         let cause = format!("connected, but nothing meaningful came within {PATIENCE:?}");
         Err(Trouble::Broken { stage: Stage::Greeting, cause })
@@ -61,9 +61,9 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
         Ok(offered) => {
             connected(report);
             if let Some(shown) = witness.shown() {
-                report.add(certificate("smtp-tls", host, &shown, "office365.smtp_host"));
+                report.add(certificate(case, "smtp-tls", host, &shown, "smtp_host"));
             }
-            report.add(xoauth2(host, offered));
+            report.add(xoauth2(case, host, offered));
             offered
         }
         Err(trouble) if trouble.stage() == Stage::Connect => {
@@ -75,8 +75,8 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> bool {
             connected(report);
             let shown = witness.shown().filter(|shown| shown.fault.is_some());
             report.add(match shown {
-                Some(shown) => certificate("smtp-tls", host, &shown, "office365.smtp_host"),
-                None => before_login(host, &trouble),
+                Some(shown) => certificate(case, "smtp-tls", host, &shown, "smtp_host"),
+                None => before_login(case, host, &trouble),
             });
             false
         }
@@ -96,7 +96,7 @@ fn unreachable(case: &Case<'_>, host: &str, port: u16, trouble: &Trouble) -> Che
 }
 
 /// STARTTLS missing or refused, a greeting that is none, a busy server.
-fn before_login(host: &str, trouble: &Trouble) -> Check {
+fn before_login(case: &Case<'_>, host: &str, trouble: &Trouble) -> Check {
     let check = Check::red("smtp-tls", tls_to(host), trouble.to_string());
     let row = match trouble {
         Trouble::Refused { stage, reply } => judge(*stage, reply).row,
@@ -106,21 +106,24 @@ fn before_login(host: &str, trouble: &Trouble) -> Check {
         Some(row) => sentence(row.cure),
         None => format!(
             "Something else than Exchange Online answers, or somebody in between cuts STARTTLS out: \
-             check office365.smtp_host and office365.smtp_port (587), and see who stands between \
-             this host and {host} (a mail proxy, an inspecting firewall)."
+             check {} and {} (587), and see who stands between \
+             this host and {host} (a mail proxy, an inspecting firewall).",
+            case.key("smtp_host"),
+            case.key("smtp_port")
         ),
     })
 }
 
-fn xoauth2(host: &str, offered: bool) -> Check {
+fn xoauth2(case: &Case<'_>, host: &str, offered: bool) -> Check {
     if offered {
         return Check::green("xoauth2", format!("login at {host}"), "offers AUTH XOAUTH2");
     }
     Check::red("xoauth2", format!("login at {host}"), "does not offer AUTH XOAUTH2 after STARTTLS")
-        .cure(
-            "Check office365.smtp_host and office365.smtp_port (587): something else than Exchange \
-         Online is answering.",
-        )
+        .cure(format!(
+            "Check {} and {} (587): something else than Exchange Online is answering.",
+            case.key("smtp_host"),
+            case.key("smtp_port")
+        ))
 }
 
 /// For connection, STARTTLS and EHLO together.

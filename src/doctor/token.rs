@@ -21,7 +21,7 @@ pub(super) struct Token {
 /// Asks for one and reads it.
 pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> Option<Token> {
     let (id, subject) = ("token", "access token");
-    let config = case.config.token.clone();
+    let config = case.identity.token.clone();
     let token = match token::fetch(config, case.clock).await {
         Ok(token) => token,
         Err(error) => {
@@ -47,7 +47,7 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> Option<Token>
 }
 
 fn refused(case: &Case<'_>, error: &TokenError) -> Check {
-    let config = &case.config.token;
+    let config = case.identity.token;
     let ids = Ids { tenant: &config.tenant_id, client_id: &config.client_id, app: None };
     let codes = error.refusal().map(|refusal| refusal.codes.clone()).unwrap_or_default();
     let entry = codes.iter().find_map(|code| entra::lookup(*code));

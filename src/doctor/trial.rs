@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{
-    Case,
+    Case, Found,
     access::access,
     login_host::sentence,
     mailbox::LoggedIn,
@@ -35,12 +35,7 @@ use crate::{
 const ID: &str = "send";
 
 /// Sends it with one of `logins`, and says goodbye on all of them.
-pub(super) async fn check(
-    case: &Case<'_>,
-    token: Option<&Token>,
-    logins: Vec<LoggedIn>,
-    report: &mut Report,
-) {
+pub(super) async fn check(case: &Case<'_>, Found { tokens, logins }: Found, report: &mut Report) {
     let Some(to) = &case.patient.send_to else {
         for login in logins {
             login.connection.quit().await;
@@ -48,15 +43,16 @@ pub(super) async fn check(
         return;
     };
     let subject = format!("message to {to}");
-    let default = case.config.queue.lanes.first().and_then(|lane| lane.mailbox.parse().ok());
+    let default = case.identity.mailbox.parse().ok();
     let Some(from) = case.patient.from.clone().or(default) else {
         report.add(Check::grey(ID, subject, "needs a sender: give --from"));
         return;
     };
-    let mailbox = case.mailbox_for(&from).to_owned();
+    let (mailbox, case) = &case.mailbox_for(&from);
+    let token = tokens.get(case.identity.account);
     let mut chosen = None;
     for login in logins {
-        if chosen.is_none() && login.mailbox == mailbox {
+        if chosen.is_none() && login.mailbox == *mailbox {
             chosen = Some(login);
         } else {
             login.connection.quit().await;
@@ -92,7 +88,10 @@ async fn send(
         Ok(body) => body,
         Err(error) => return Check::red(ID, subject, error.to_string()),
     };
-    let sent = timeout(PATIENCE, login.connection.send(&entry, body, Share::All)).await;
+    let (rewriting, sent_as) = case.sent_as(from, &login.mailbox);
+    let sent = login.connection.send_as(&rewriting, &entry, body, Share::All);
+    let sent = timeout(PATIENCE, sent).await;
+    let from = &sent_as;
     let sent = sent.unwrap_or_else(|_| {
         let cause = format!("no reply within {PATIENCE:?}");
         Err(Trouble::Broken { stage: Stage::EndOfData, cause })

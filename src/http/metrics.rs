@@ -14,9 +14,6 @@ use crate::{
     token::TokenHandle,
 };
 
-/// The lane that stands for the way to the smarthost.
-const ALL_LANES: &str = "all";
-
 impl Watched {
     /// The page of metrics.
     ///
@@ -29,11 +26,15 @@ impl Watched {
         for one in &lanes {
             show_lane(&mut page, one, now, self.store.is_some());
         }
-        show_pause(&mut page, ALL_LANES, self.queue.relay_pause().as_ref(), now);
+        let accounts = self.queue.accounts();
+        for account in &accounts {
+            show_pause(&mut page, &account.gate, account.pause.as_ref(), now);
+            let name = if accounts.len() > 1 { account.name.as_str() } else { "" };
+            show_token(&mut page, name, &account.token, now);
+        }
         if let Some(store) = &self.store {
             show_queue(&mut page, store, now).await?;
         }
-        show_token(&mut page, &self.token, now);
         let readiness = self.readiness();
         page.set(&all::READY, &[], flag(readiness.ready));
         let version = env!("CARGO_PKG_VERSION");
@@ -95,20 +96,20 @@ async fn show_queue(page: &mut Page, store: &Store, now: UnixMillis) -> Result<(
     Ok(())
 }
 
-fn show_token(page: &mut Page, token: &TokenHandle, now: UnixMillis) {
+fn show_token(page: &mut Page, account: &str, token: &TokenHandle, now: UnixMillis) {
     let state = token.snapshot();
     let usable = state.usable(now);
-    page.set(&all::TOKEN_VALID, &[], flag(usable.is_some()));
+    page.set(&all::TOKEN_VALID, &[account], flag(usable.is_some()));
     let remaining = usable.map_or(0.0, |token| token.expires_at().since(now).as_secs_f64());
-    page.set(&all::TOKEN_REMAINING, &[], remaining);
+    page.set(&all::TOKEN_REMAINING, &[account], remaining);
     if let Some(token) = usable {
         let age = now.since(token.obtained_at()).as_secs_f64();
-        page.set(&all::TOKEN_AGE, &[], age);
+        page.set(&all::TOKEN_AGE, &[account], age);
     }
     if let Some(expiry) = &state.expiry {
         let end = seconds_since_1970(expiry.at);
-        page.set(&all::CREDENTIAL_EXPIRY, &[], end);
-        page.set(&all::CREDENTIAL_REMAINING, &[], end - seconds_since_1970(now));
+        page.set(&all::CREDENTIAL_EXPIRY, &[account], end);
+        page.set(&all::CREDENTIAL_REMAINING, &[account], end - seconds_since_1970(now));
     }
 }
 

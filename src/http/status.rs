@@ -1,21 +1,19 @@
 //! The snapshot behind `/status` and `/readyz`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::{Clock, UnixMillis},
-    queue::{Mode, pause::Cause, pause::PauseSnapshot, runner::Queue},
+    queue::{
+        Mode,
+        pause::PauseSnapshot,
+        runner::{LaneSnapshot, Queue},
+    },
     store::{LaneSummary, Rebuilt, Settled, Store, StoreError},
-    token::{RENEW, TokenHandle},
+    token::TokenHandle,
 };
-
-/// A pause of all lanes makes the relay unready only when it has lasted this long.
-const PAUSE_TOLERATED: Duration = Duration::from_secs(60);
-
-/// A credential with so many days left or fewer is worth a warning.
-const ENDS_SOON: i64 = 7;
 
 /// Failed recipients shown.
 const FAILURES: usize = 10;
@@ -25,9 +23,7 @@ const FAILURES: usize = 10;
 pub struct Watched {
     /// The store; none in direct mode.
     pub store: Option<Store>,
-    /// The token task.
-    pub token: TokenHandle,
-    /// The queue.
+    /// The queue and its accounts.
     pub queue: Queue,
     /// The clock.
     pub clock: Clock,
@@ -71,10 +67,13 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// As `/readyz`.
     pub readiness: Readiness,
-    /// The access token.
+    /// The access token of `[office365]`.
     pub token: TokenStatus,
-    /// Why no lane sends, if the way to the smarthost is the reason.
+    /// Why no lane of `[office365]`'s account sends, if the way to its smarthost is the reason.
     pub relay_pause: Option<PauseStatus>,
+    /// Every account, where there are several: `token` and `relay_pause` are those of the first.
+    #[serde(default)]
+    pub accounts: Vec<AccountStatus>,
     /// One for each lane.
     pub lanes: Vec<LaneStatus>,
     /// The recipients that failed last, newest first.
@@ -108,8 +107,19 @@ pub struct ListenerStatus {
     pub sender: Option<String>,
 }
 
-/// The access token.
+/// One account: a tenant, an application or a host of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AccountStatus {
+    /// Its name: the section of the configuration that it was first named in.
+    pub name: String,
+    /// Its access token.
+    pub token: TokenStatus,
+    /// Why none of its lanes sends, if the way to its smarthost is the reason.
+    pub pause: Option<PauseStatus>,
+}
+
+/// The access token.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TokenStatus {
     /// Whether it can be used now.
     pub valid: bool,
@@ -149,10 +159,16 @@ pub struct TokenErrorStatus {
 }
 
 /// One lane.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LaneStatus {
     /// Its name: the mailbox.
     pub name: String,
+    /// The name of its account.
+    #[serde(default)]
+    pub account: String,
+    /// Whether it is there only as long as it has something to do.
+    #[serde(default)]
+    pub by_sender: bool,
     /// Messages queued, held ones included.
     pub queued: u64,
     /// Messages set aside for an operator.
@@ -221,42 +237,7 @@ pub struct Failure {
 }
 
 impl Watched {
-    /// Whether mail is accepted and can be relayed.
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
-        if let Some(Err(error)) = self.store.as_ref().map(Store::admission) {
-            reasons.push(format!("no mail is accepted: {error}"));
-        }
-        let now = self.clock.now();
-        let token = self.token.snapshot();
-        if token.usable(now).is_none() {
-            reasons.push(match &token.last_error {
-                Some(failed) => format!("no valid token: {}; {}", failed.error, failed.advice),
-                None => "no valid token yet".to_owned(),
-            });
-        }
-        let lasting = |pause: &PauseSnapshot| now.since(pause.since) >= PAUSE_TOLERATED;
-        if let Some(expiry) = token.expiry.as_ref().filter(|one| one.days_left(now) <= ENDS_SOON) {
-            let (what, at) = (&expiry.what, expiry.at.rfc3339());
-            let word = if expiry.at < now { "ended" } else { "ends" };
-            warnings.push(format!("the credential {word} on {at} ({what}): {RENEW}"));
-        }
-        if let Some(pause) = self.queue.relay_pause() {
-            let told = if lasting(&pause) { &mut reasons } else { &mut warnings };
-            told.push(format!("nothing is relayed: {}", words(pause.cause)));
-        }
-        let lanes = self.queue.lanes();
-        let all_stand = lanes.iter().all(|lane| lane.pause.as_ref().is_some_and(lasting));
-        for lane in lanes {
-            let Some(pause) = lane.pause else { continue };
-            let told = if all_stand { &mut reasons } else { &mut warnings };
-            told.push(format!("nothing is relayed as {}: {}", lane.name, words(pause.cause)));
-        }
-        Readiness { ready: reasons.is_empty(), mode: self.mode(), reasons, warnings }
-    }
-
-    fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         if self.store.is_some() { Mode::Queue } else { Mode::Direct }
     }
 
@@ -270,10 +251,29 @@ impl Watched {
             Some(store) => (store.summary().await?, store.history(true, FAILURES).await?),
             None => Default::default(),
         };
-        let lane = |lane: crate::queue::runner::LaneSnapshot| {
-            let queued = summary.lanes.iter().find(|queued| queued.lane == lane.name);
-            lane_status(lane, queued, now)
-        };
+        let mut summary: BTreeMap<_, _> =
+            summary.lanes.into_iter().map(|queued| (queued.lane.clone(), queued)).collect();
+        let mut lanes: Vec<_> = Vec::new();
+        for lane in self.queue.lanes() {
+            let queued = summary.remove(&lane.name);
+            lanes.push(lane_status(lane, queued.as_ref(), now));
+        }
+        // Where all mail is set aside no lane runs.
+        lanes.extend(summary.values().map(|queued| still_lane(queued, now)));
+        let mut accounts: Vec<_> = self
+            .queue
+            .accounts()
+            .into_iter()
+            .map(|account| AccountStatus {
+                name: account.name,
+                token: token_status(&account.token, now),
+                pause: account.pause.map(pause_status),
+            })
+            .collect();
+        let first = accounts.first().cloned();
+        if accounts.len() == 1 {
+            accounts.clear();
+        }
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.mode(),
@@ -281,9 +281,10 @@ impl Watched {
             listening: self.listeners.iter().flat_map(|one| one.addresses.clone()).collect(),
             listeners: self.listeners.clone(),
             readiness: self.readiness(),
-            token: self.token_status(now),
-            relay_pause: self.queue.relay_pause().map(pause_status),
-            lanes: self.queue.lanes().into_iter().map(lane).collect(),
+            token: first.as_ref().map(|first| first.token.clone()).unwrap_or_default(),
+            relay_pause: first.and_then(|first| first.pause),
+            accounts,
+            lanes,
             failures: failures.into_iter().map(failure).collect(),
             queue_rebuilt: self
                 .store
@@ -293,43 +294,46 @@ impl Watched {
                 .map(queue_rebuilt),
         })
     }
+}
 
-    fn token_status(&self, now: UnixMillis) -> TokenStatus {
-        let state = self.token.snapshot();
-        let usable = state.usable(now);
-        TokenStatus {
-            valid: usable.is_some(),
-            expires_in_seconds: usable.map(|token| token.expires_at().since(now).as_secs()),
-            next_refresh: state.next_refresh.map(UnixMillis::rfc3339),
-            last_error: state.last_error.as_ref().map(|failed| TokenErrorStatus {
-                error: failed.error.to_string(),
-                advice: failed.advice.clone(),
-                since: failed.since.rfc3339(),
-                next_try: failed.next_try.rfc3339(),
-            }),
-            credential: state.expiry.as_ref().map(|expiry| CredentialStatus {
-                what: expiry.what.clone(),
-                expires: expiry.at.rfc3339(),
-                days_left: expiry.days_left(now),
-            }),
-        }
+fn token_status(token: &TokenHandle, now: UnixMillis) -> TokenStatus {
+    let state = token.snapshot();
+    let usable = state.usable(now);
+    TokenStatus {
+        valid: usable.is_some(),
+        expires_in_seconds: usable.map(|token| token.expires_at().since(now).as_secs()),
+        next_refresh: state.next_refresh.map(UnixMillis::rfc3339),
+        last_error: state.last_error.as_ref().map(|failed| TokenErrorStatus {
+            error: failed.error.to_string(),
+            advice: failed.advice.clone(),
+            since: failed.since.rfc3339(),
+            next_try: failed.next_try.rfc3339(),
+        }),
+        credential: state.expiry.as_ref().map(|expiry| CredentialStatus {
+            what: expiry.what.clone(),
+            expires: expiry.at.rfc3339(),
+            days_left: expiry.days_left(now),
+        }),
+    }
+}
+/// A lane that does not run.
+fn still_lane(queued: &LaneSummary, now: UnixMillis) -> LaneStatus {
+    LaneStatus {
+        name: queued.lane.clone(),
+        by_sender: true,
+        queued: queued.messages,
+        held: queued.held,
+        octets: queued.octets,
+        oldest_seconds: Some(now.since(queued.oldest).as_secs()),
+        ..LaneStatus::default()
     }
 }
 
-fn words(cause: Cause) -> String {
-    match cause.advice {
-        Some(advice) => format!("{}; {advice}", cause.reason),
-        None => cause.reason,
-    }
-}
-
-fn lane_status(
-    lane: crate::queue::runner::LaneSnapshot,
-    queued: Option<&LaneSummary>,
-    now: UnixMillis,
-) -> LaneStatus {
+fn lane_status(lane: LaneSnapshot, queued: Option<&LaneSummary>, now: UnixMillis) -> LaneStatus {
     LaneStatus {
         name: lane.name,
+        account: lane.account,
+        by_sender: lane.by_sender,
         queued: queued.map_or(0, |queued| queued.messages),
         held: queued.map_or(0, |queued| queued.held),
         octets: queued.map_or(0, |queued| queued.octets),

@@ -3,7 +3,11 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +22,7 @@ use super::{
     pause::Passage,
     quota::{self, Quota},
     shared::{Context, LaneState},
+    slots::Slot,
     turnstile::{Obstacle, Turnstile},
 };
 use crate::{
@@ -29,8 +34,11 @@ use crate::{
     token::TokenHandle,
 };
 
-/// Messages read from the store at a time.
+/// Messages read from the store at a time; fewer where many lanes run, as all of them together
+/// shall not hold more than so many.
 const PAGE: usize = 64;
+const LEAST_PAGE: usize = 4;
+const PAGES: usize = 1024;
 
 /// How long messages of a held sender wait for the end of a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +59,29 @@ pub(super) struct Lane {
     attempts: JoinSet<Finished>,
     /// Whose messages they are.
     senders: HashMap<task::Id, ReversePath>,
+    /// It ends when it has nothing to do and remembers nothing.
+    retires: bool,
+    running: Running,
+}
+
+/// Counts the lanes that run.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+
+    fn page(&self) -> usize {
+        (PAGES / self.0.load(Ordering::Relaxed).max(1)).clamp(LEAST_PAGE, PAGE)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What to wait for before looking again; an attempt's end always counts.
@@ -59,6 +90,7 @@ struct Wait {
     until: Option<Instant>,
     arrivals: bool,
     token: bool,
+    slot: bool,
 }
 
 impl Wait {
@@ -74,13 +106,16 @@ impl From<Obstacle> for Wait {
             Obstacle::Token => Self { token: true, ..Self::default() },
             Obstacle::Pace(until) | Obstacle::Quota(until) => Self::until(until),
             Obstacle::Gate(closed) => Self { until: closed.until, ..Self::default() },
+            Obstacle::Slots => Self { slot: true, ..Self::default() },
         }
     }
 }
 
 impl Lane {
-    pub fn new(context: Arc<Context>, state: Arc<LaneState>) -> Self {
+    pub fn new(context: Arc<Context>, state: Arc<LaneState>, retires: bool) -> Self {
         Self {
+            retires,
+            running: Running::new(&context.running),
             token: context.token.clone(),
             arrivals: context.store.arrivals(&state.config.mailbox),
             amendments: context.store.amendments(),
@@ -96,6 +131,7 @@ impl Lane {
 
     pub async fn run(mut self, drain: Drain) {
         let (context, state) = (Arc::clone(&self.context), Arc::clone(&self.state));
+        let mut turn: Option<Pin<Box<dyn Future<Output = Slot> + Send>>> = None;
         self.load_quota(&drain).await;
         while !drain.is_signaled() {
             // Made before the look, so that a change during it is not missed.
@@ -104,8 +140,19 @@ impl Lane {
             tokio::pin!(relay_changed, lane_changed);
             relay_changed.as_mut().enable();
             lane_changed.as_mut().enable();
+            let others_wait = context.slots.wanted();
 
-            let wait = self.dispatch_all().await;
+            let mut wait = self.dispatch_all().await;
+            if wait.slot {
+                turn.get_or_insert_with(|| Box::pin(context.slots.clone().take()));
+            } else {
+                turn = None;
+                self.turnstile.rest();
+            }
+            match self.may_retire(&wait) {
+                Some(until) if until <= Instant::now() => return,
+                until => wait.until = until.or(wait.until),
+            }
             let until = self.turnstile.wake_time(wait.until);
             tokio::select! {
                 () = drain.signaled() => break,
@@ -116,9 +163,31 @@ impl Lane {
                 () = self.token.changed(), if wait.token => {}
                 () = relay_changed => {}
                 () = lane_changed => {}
+                () = others_wait, if self.turnstile.has_idle() => {}
+                slot = async { turn.as_mut()?.await.into() }, if turn.is_some() => {
+                    turn = None;
+                    self.grant(slot);
+                }
             }
         }
         self.drain().await;
+    }
+
+    fn grant(&mut self, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            self.turnstile.grant(slot);
+        }
+    }
+
+    /// When it may end, if there is nothing to do for it: it must not be forgotten how much it has
+    /// just sent, nor that it is paused.
+    fn may_retire(&self, wait: &Wait) -> Option<Instant> {
+        let idle = wait.arrivals && wait.until.is_none();
+        if !self.retires || !idle || !self.leased.is_empty() || !self.turnstile.is_still() {
+            return None;
+        }
+        let full_at = self.turnstile.full_at();
+        Some(self.state.remembers_until().map_or(full_at, |until| until.max(full_at)))
     }
 
     /// The count of the last day. Without it nothing is sent: guessing low would get the mailbox
@@ -223,7 +292,7 @@ impl Lane {
             // Asked first: what becomes due between the two questions is in both answers, not in
             // neither.
             let next = context.store.next_due(lane).await?;
-            let due = context.store.due(lane, PAGE + self.leased.len()).await?;
+            let due = context.store.due(lane, self.running.page() + self.leased.len()).await?;
             let fresh: Vec<_> =
                 due.into_iter().filter(|entry| !self.leased.contains(&entry.id)).collect();
             Ok((fresh, next))
@@ -233,7 +302,7 @@ impl Lane {
             Ok((fresh, next)) if fresh.is_empty() => Err(Wait {
                 until: next.map(|due| Instant::now() + due.since(context.clock.now())),
                 arrivals: true,
-                token: false,
+                ..Wait::default()
             }),
             Ok((fresh, _)) => {
                 self.leased.extend(fresh.iter().map(|entry| entry.id));
@@ -305,7 +374,10 @@ mod tests {
         clock::Clock,
         delivery::{self, NullSender, smarthost::Smarthost},
         office365::replies::PauseRule,
-        queue::{LaneConfig, NoticeConfig, OnUncertain, Pace, pause::Cause, shared::Account},
+        queue::{
+            LaneConfig, NoticeConfig, OnUncertain, Pace, SenderConfig, Upstream, pause::Cause,
+            shared::Account, slots::Slots,
+        },
         store::{self, Router, Store, Synced},
         tls,
         token::AccessToken,
@@ -316,8 +388,8 @@ mod tests {
     struct OneLane;
 
     impl Router for OneLane {
-        fn lane(&self, _: &ReversePath) -> &'static str {
-            "relay@contoso.com"
+        fn lane(&self, _: &ReversePath) -> String {
+            "relay@contoso.com".into()
         }
 
         fn knows(&self, _: &str) -> bool {
@@ -343,20 +415,24 @@ mod tests {
             max_messages: 10,
             history_keep: Duration::ZERO,
         };
+        let upstream = Upstream { name: String::new(), token, smarthost };
         let context = Context {
-            account: Arc::new(Account::new(token, smarthost, clock)),
+            account: Arc::new(Account::new(upstream, "all", Slots::new(1), clock)),
+            running: Arc::default(),
             store: Store::open(config, clock, Arc::new(Synced), Arc::new(OneLane)).unwrap(),
             give_up_after: Duration::ZERO,
             on_uncertain: OnUncertain::Retry,
             notices: NoticeConfig { hostname: String::new(), to: Vec::new(), delay_after: None },
         };
         let config = LaneConfig {
+            account: 0,
             mailbox: "relay@contoso.com".into(),
             max_connections: 1,
             pace: Pace::Unlimited,
             recipients_per_day: None,
         };
-        Lane::new(Arc::new(context), Arc::new(LaneState::new(config, clock)))
+        let state = LaneState::new(config, &SenderConfig::default(), clock);
+        Lane::new(Arc::new(context), Arc::new(state), false)
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,6 +46,14 @@ impl Bucket {
         Err(now + wait + Duration::from_millis(1))
     }
 
+    /// When it is full again: from then on nothing is lost by forgetting it.
+    #[must_use]
+    pub fn full_at(&self) -> Instant {
+        let Pace::PerMinute(rate) = self.pace else { return self.filled };
+        let per_second = f64::from(rate.get()) / 60.0;
+        self.filled + Duration::from_secs_f64((BURST - self.tokens) / per_second)
+    }
+
     /// Gives a token back: the message was not sent after all.
     pub fn give_back(&mut self) {
         self.tokens = (self.tokens + 1.0).min(BURST);

@@ -4,12 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{sync::Mutex, time::sleep};
 
-use super::{
-    notice::recipient,
-    shared::{Context, LaneState},
-};
+use super::{Route, notice::recipient, shared::Context};
 use crate::{
     clock::UnixMillis,
     drain::Drain,
@@ -29,11 +26,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// After the store could not be asked or told.
 const STORE_RETRY: Duration = Duration::from_secs(60);
 
-/// Looks whether it is time to write, until the drain.
-pub(super) async fn watch(context: Arc<Context>, lane: Arc<LaneState>, drain: Drain) {
-    if context.notices.to.is_empty() {
-        return;
+/// Looks whether it is time to write, until the drain: for each account, whose own mailbox writes.
+/// `contexts` are the accounts by their place.
+pub(super) fn watch_all(contexts: &[Arc<Context>], routes: &[Route], drain: &Drain) {
+    // Two accounts may have one certificate, about which one is enough.
+    let turn = Arc::new(Mutex::new(()));
+    for (place, context) in contexts.iter().enumerate() {
+        let is_watched = |other: &Arc<Context>| other.token.is_same(&context.token);
+        let of_account = |route: &&Route| route.lane.account == place;
+        // The mailbox of a sender is used where there is no other.
+        let route = routes.iter().filter(of_account).min_by_key(|route| route.by_sender);
+        let Some(route) = route else { continue };
+        if context.notices.to.is_empty() || contexts.iter().take(place).any(is_watched) {
+            continue;
+        }
+        let mailbox = route.lane.mailbox.clone();
+        drain.spawn(watch(Arc::clone(context), mailbox, Arc::clone(&turn), drain.clone()));
     }
+}
+
+async fn watch(context: Arc<Context>, mailbox: String, turn: Arc<Mutex<()>>, drain: Drain) {
     let mut token = context.token.clone();
     let mut known = None;
     loop {
@@ -44,7 +56,10 @@ pub(super) async fn watch(context: Arc<Context>, lane: Arc<LaneState>, drain: Dr
         if let Some((mark @ 1..Expiry::OVER, expiry)) = passed
             && known != Some((mark, expiry.at))
         {
-            match remind(&context, &lane, &expiry, mark, now).await {
+            let turn = turn.lock().await;
+            let reminded = remind(&context, &mailbox, &expiry, mark, now).await;
+            drop(turn);
+            match reminded {
                 Ok(()) => known = Some((mark, expiry.at)),
                 Err(error) => {
                     tracing::warn!(%error, "no reminder of the end of the credential, trying again");
@@ -62,7 +77,7 @@ pub(super) async fn watch(context: Arc<Context>, lane: Arc<LaneState>, drain: Dr
 
 async fn remind(
     context: &Context,
-    lane: &LaneState,
+    mailbox: &str,
     expiry: &Expiry,
     mark: u32,
     now: UnixMillis,
@@ -70,13 +85,13 @@ async fn remind(
     if context.store.mark_told(&expiry.what, expiry.at).await? >= mark {
         return Ok(());
     }
-    let notice = notice(context, lane, expiry, now);
-    let (id, mailbox) = (notice.id, &lane.config.mailbox);
+    let notice = notice(context, mailbox, expiry, now);
+    let id = notice.id;
     let reminder = Reminder {
         subject: expiry.what.clone(),
         ends: expiry.at,
         mark,
-        lane: mailbox.clone(),
+        lane: mailbox.to_owned(),
         notice,
     };
     context.store.remind(reminder).await?;
@@ -89,9 +104,9 @@ async fn remind(
     Ok(())
 }
 
-fn notice(context: &Context, lane: &LaneState, expiry: &Expiry, now: UnixMillis) -> NewNotice {
+fn notice(context: &Context, mailbox: &str, expiry: &Expiry, now: UnixMillis) -> NewNotice {
     let id = context.store.new_id();
-    let (mailbox, hostname) = (&lane.config.mailbox, &context.notices.hostname);
+    let hostname = &context.notices.hostname;
     let to: Vec<_> = context.notices.to.iter().map(Address::to_string).collect();
     let message_id = format!("<{id}@{hostname}>");
     let renewal = Renewal {
@@ -110,7 +125,7 @@ fn notice(context: &Context, lane: &LaneState, expiry: &Expiry, now: UnixMillis)
         true => BodyType::SevenBit,
         false => BodyType::EightBitMime,
     };
-    let smtputf8 = !to.iter().chain([mailbox]).all(|address| address.is_ascii());
+    let smtputf8 = !to.iter().map(String::as_str).chain([mailbox]).all(str::is_ascii);
     let envelope = Envelope {
         reverse_path: mailbox.parse().map_or(ReversePath::Null, ReversePath::Address),
         parameters: MailParameters { body, smtputf8, ..MailParameters::default() },

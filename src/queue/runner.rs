@@ -1,22 +1,23 @@
 //! Starts the lanes and tells how they are.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::time::sleep;
 
 use super::{
-    Config,
-    lane::Lane,
+    Config, Upstream,
     pause::PauseSnapshot,
     renewal,
-    shared::{Account, Context, LaneState},
+    routes::Lanes,
+    shared::{Account, Accounts, Context, LaneState},
+    starter::Starter,
 };
 use crate::{
     clock::Clock,
-    delivery::smarthost::Smarthost,
     drain::Drain,
     store::{Store, StoreError},
     token::TokenHandle,
@@ -40,11 +41,48 @@ async fn watch_amendments(store: Store, drain: Drain) {
     }
 }
 
+/// The lanes that are there: those of the configuration in its order, and those of senders that
+/// have something to do, by name.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    pub fixed: Vec<Arc<LaneState>>,
+    others: Mutex<BTreeMap<String, Arc<LaneState>>>,
+}
+
+impl Registry {
+    pub fn new(fixed: Vec<Arc<LaneState>>) -> Self {
+        Self { fixed, others: Mutex::default() }
+    }
+
+    pub fn others(&self) -> MutexGuard<'_, BTreeMap<String, Arc<LaneState>>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<LaneState>> {
+        self.fixed.iter().cloned().chain(self.others().values().cloned()).collect()
+    }
+}
+
 /// The running lanes, with a queue or without, as others see them. Clones are cheap.
 #[derive(Clone)]
 pub struct Queue {
-    pub(super) account: Arc<Account>,
-    pub(super) lanes: Vec<Arc<LaneState>>,
+    pub(super) accounts: Accounts,
+    pub(super) lanes: Arc<Registry>,
+    /// Whether some lanes come and go with the mail of their sender.
+    pub(super) by_sender: bool,
+}
+
+/// How one account is.
+#[derive(Debug, Clone)]
+pub struct AccountSnapshot {
+    /// Its name.
+    pub name: String,
+    /// What its pause is called in the log and the metrics.
+    pub gate: String,
+    /// Its tokens.
+    pub token: TokenHandle,
+    /// Why none of its lanes sends, if the way to the smarthost is the reason.
+    pub pause: Option<PauseSnapshot>,
 }
 
 /// How one lane is.
@@ -52,6 +90,10 @@ pub struct Queue {
 pub struct LaneSnapshot {
     /// Its name: the mailbox.
     pub name: String,
+    /// The name of its account.
+    pub account: String,
+    /// Whether it is there only as long as it has something to do.
+    pub by_sender: bool,
     /// Messages being attempted.
     pub in_flight: usize,
     /// Clients that wait for their turn, in direct mode.
@@ -71,50 +113,75 @@ pub struct LaneSnapshot {
 }
 
 impl Queue {
-    /// Starts a task for each lane; they end with the drain, once their attempts have ended.
+    /// Starts the lanes; they end with the drain, once their attempts have ended. `first` and
+    /// `others` are the accounts, by their place in the lanes' settings.
     #[must_use]
     pub fn start(
         config: Config,
         store: Store,
-        token: TokenHandle,
-        smarthost: Smarthost,
+        first: Upstream,
+        others: Vec<Upstream>,
         clock: Clock,
         drain: &Drain,
     ) -> Self {
-        let account = Arc::new(Account::new(token, smarthost, clock));
-        let Config { lanes, give_up_after, on_uncertain, notices, .. } = config;
-        let context = Arc::new(Context {
-            account: Arc::clone(&account),
-            store,
-            give_up_after,
-            on_uncertain,
-            notices,
-        });
-        let state = |config: super::LaneConfig| Arc::new(LaneState::new(config, clock));
-        let lanes: Vec<_> = lanes.into_iter().map(state).collect();
-        for lane in &lanes {
-            let task = Lane::new(Arc::clone(&context), Arc::clone(lane));
-            drain.spawn(task.run(drain.clone()));
-        }
-        if let Some(first) = lanes.first() {
-            let lane = Arc::clone(first);
-            drain.spawn(renewal::watch(Arc::clone(&context), lane, drain.clone()));
-        }
-        drain.spawn(watch_amendments(context.store.clone(), drain.clone()));
-        Self { account, lanes }
+        let accounts = Accounts::new(first, others, config.max_connections, clock);
+        let router = Lanes::new(&config);
+        let by_sender = config.routes.iter().any(|route| route.by_sender);
+        let Config { routes, sender, give_up_after, on_uncertain, notices, .. } = config;
+        let running = Arc::default();
+        let context = |account: &Arc<Account>| {
+            Arc::new(Context {
+                account: Arc::clone(account),
+                store: store.clone(),
+                give_up_after,
+                on_uncertain,
+                notices: notices.clone(),
+                running: Arc::clone(&running),
+            })
+        };
+        let contexts: Vec<_> = accounts.all().map(context).collect();
+        renewal::watch_all(&contexts, &routes, drain);
+        let fixed = router.fixed().into_iter();
+        let fixed = fixed.map(|lane| Arc::new(LaneState::new(lane, &sender, clock))).collect();
+        let lanes = Arc::new(Registry::new(fixed));
+        let starter = Starter::new(contexts, router, sender, Arc::clone(&lanes), clock);
+        drain.spawn(starter.run(drain.clone()));
+        drain.spawn(watch_amendments(store, drain.clone()));
+        Self { accounts, lanes, by_sender }
     }
 
-    /// Why no lane sends, if the way to the smarthost is the reason.
+    /// Why no lane of some account sends, if the way to its smarthost is the reason.
     #[must_use]
     pub fn relay_pause(&self) -> Option<PauseSnapshot> {
-        self.account.gate.pause().map(Into::into)
+        self.accounts.all().find_map(|account| account.gate.pause()).map(Into::into)
+    }
+
+    /// How each account is.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<AccountSnapshot> {
+        let snapshot = |account: &Arc<Account>| AccountSnapshot {
+            name: account.name.clone(),
+            gate: account.gate.name().to_owned(),
+            token: account.token.clone(),
+            pause: account.gate.pause().map(Into::into),
+        };
+        self.accounts.all().map(snapshot).collect()
+    }
+
+    /// Whether some lanes come and go with the mail of their sender.
+    #[must_use]
+    pub fn is_by_sender(&self) -> bool {
+        self.by_sender
     }
 
     /// How each lane is.
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneSnapshot> {
-        let snapshot = |lane: &Arc<LaneState>| LaneSnapshot {
+        let fixed = self.lanes.fixed.len();
+        let snapshot = |(place, lane): (usize, Arc<LaneState>)| LaneSnapshot {
             name: lane.config.mailbox.clone(),
+            account: self.accounts.get(lane.config.account).name.clone(),
+            by_sender: place >= fixed,
             in_flight: lane.in_flight.load(Ordering::Relaxed),
             waiting: lane.waiting.load(Ordering::Relaxed),
             idle_connections: lane.idle_connections.load(Ordering::Relaxed),
@@ -129,6 +196,6 @@ impl Queue {
                 .map(|(sender, pause)| (sender, pause.into()))
                 .collect(),
         };
-        self.lanes.iter().map(snapshot).collect()
+        self.lanes.all().into_iter().enumerate().map(snapshot).collect()
     }
 }

@@ -10,14 +10,16 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    LaneConfig, NoticeConfig, OnUncertain,
+    LaneConfig, NoticeConfig, OnUncertain, SenderConfig, Upstream,
     pause::{Cause, Gate, Passage, Pause},
+    slots::Slots,
 };
 use crate::{
     clock::Clock,
     delivery::smarthost::Smarthost,
+    mail::rewrite::Rewriting,
     office365::replies::PauseRule,
-    store::Store,
+    store::{Entry, Store},
     telemetry::{
         events::{Paused, Resumed},
         metrics,
@@ -32,11 +34,50 @@ pub(super) struct Account {
     pub clock: Clock,
     /// Closed by trouble on the way to the smarthost, for all lanes.
     pub gate: SharedGate,
+    /// Its name, for people.
+    pub name: String,
+    /// Room for connections, of all accounts together.
+    pub slots: Slots,
 }
 
 impl Account {
-    pub fn new(token: TokenHandle, smarthost: Smarthost, clock: Clock) -> Self {
-        Self { token, smarthost, clock, gate: SharedGate::new("all", clock) }
+    pub fn new(upstream: Upstream, gate: &str, slots: Slots, clock: Clock) -> Self {
+        let Upstream { name, token, smarthost } = upstream;
+        metrics::know_smarthost(gate);
+        Self { token, smarthost, clock, gate: SharedGate::new(gate, clock), name, slots }
+    }
+}
+
+/// The accounts, by their place; there is one at least.
+#[derive(Clone)]
+pub(super) struct Accounts {
+    first: Arc<Account>,
+    others: Vec<Arc<Account>>,
+}
+
+impl Accounts {
+    pub fn new(
+        first: Upstream,
+        others: Vec<Upstream>,
+        max_connections: usize,
+        clock: Clock,
+    ) -> Self {
+        let slots = Slots::new(max_connections);
+        let alone = others.is_empty();
+        let account = |upstream: Upstream| {
+            let gate = if alone { "all".to_owned() } else { format!("all of {}", upstream.name) };
+            Arc::new(Account::new(upstream, &gate, slots.clone(), clock))
+        };
+        Self { first: account(first), others: others.into_iter().map(account).collect() }
+    }
+
+    pub fn get(&self, place: usize) -> &Arc<Account> {
+        let other = place.checked_sub(1).and_then(|place| self.others.get(place));
+        other.unwrap_or(&self.first)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Account>> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 }
 
@@ -47,6 +88,8 @@ pub(super) struct Context {
     pub give_up_after: Duration,
     pub on_uncertain: OnUncertain,
     pub notices: NoticeConfig,
+    /// Lanes that are running, of all accounts.
+    pub running: Arc<AtomicUsize>,
 }
 
 impl Deref for Context {
@@ -102,6 +145,11 @@ impl SharedGate {
         self.changed.notify_waiters();
     }
 
+    /// What its pauses are called in the log and the metrics.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn pause(&self) -> Option<Pause> {
         self.gate().pause().cloned()
     }
@@ -111,6 +159,8 @@ impl SharedGate {
 #[derive(Debug)]
 pub(super) struct LaneState {
     pub config: LaneConfig,
+    /// As whom its mail goes upstream.
+    pub rewriting: Rewriting,
     pub gate: SharedGate,
     pub senders: Senders,
     pub connections: ConnectionLimit,
@@ -123,9 +173,10 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
-    pub fn new(config: LaneConfig, clock: Clock) -> Self {
+    pub fn new(config: LaneConfig, sender: &SenderConfig, clock: Clock) -> Self {
         metrics::know_lane(&config.mailbox);
         Self {
+            rewriting: sender.rewriting(&config.mailbox),
             gate: SharedGate::new(config.mailbox.clone(), clock),
             senders: Senders { lane: config.mailbox.clone(), clock, gates: Mutex::default() },
             connections: ConnectionLimit {
@@ -138,6 +189,19 @@ impl LaneState {
             idle_connections: 0.into(),
             recipients_today: 0.into(),
         }
+    }
+
+    /// As whom a message goes upstream; notices are the mailbox's own.
+    pub fn rewriting(&self, entry: &Entry) -> Rewriting {
+        if entry.is_notice { Rewriting::default() } else { self.rewriting.clone() }
+    }
+
+    /// Until when it remembers what must not be forgotten: a pause, of the lane or of a sender, and
+    /// that upstream has counted too many connections.
+    pub fn remembers_until(&self) -> Option<Instant> {
+        let pause = self.gate.pause().map(|pause| pause.until);
+        let senders = self.senders.pauses().into_iter().map(|(_, pause)| pause.until);
+        pause.into_iter().chain(senders).chain(self.connections.lowered_until()).max()
     }
 }
 
@@ -236,6 +300,11 @@ impl ConnectionLimit {
             Some(since) if since.elapsed() < ONE_CONNECTION_FOR => 1,
             _ => self.most,
         }
+    }
+
+    fn lowered_until(&self) -> Option<Instant> {
+        let lowered = self.lowered.lock().unwrap_or_else(PoisonError::into_inner);
+        lowered.map(|since| since + ONE_CONNECTION_FOR)
     }
 
     pub fn lower(&self) {

@@ -81,6 +81,7 @@ impl Transaction<'_> {
         origin: &impl Origin,
     ) -> (End, Option<Connection>) {
         let reused = connection.is_some();
+        let rewriting = self.lane.rewriting(self.entry);
         loop {
             let Some(body) = origin.body().await else { return (End::NoBody, connection) };
             let fresh = connection.is_none();
@@ -91,7 +92,7 @@ impl Transaction<'_> {
                     Err(end) => return (end, None),
                 },
             };
-            match link.send(self.entry, body, self.share).await {
+            match link.send_as(&rewriting, self.entry, body, self.share).await {
                 Ok(verdicts) if reused && !fresh && hung_up(&verdicts) => {
                     tracing::debug!("idle connection was closed with a 421, connecting anew");
                 }

@@ -12,6 +12,7 @@ use super::{
     pace::Bucket,
     quota::Quota,
     shared::{Account, Closed, LaneState, pass},
+    slots::Slot,
 };
 use crate::delivery::smarthost::Connection;
 
@@ -26,6 +27,10 @@ pub(super) struct Turnstile {
     idle: Vec<Idle>,
     /// Attempts under way.
     busy: usize,
+    /// Room for the connections of attempts and for idle ones.
+    slots: Vec<Slot>,
+    /// Room that was waited for, for the next message.
+    spare: Option<Slot>,
 }
 
 struct Idle {
@@ -46,12 +51,25 @@ pub(super) enum Obstacle {
     Quota(Instant),
     /// A gate.
     Gate(Closed),
+    /// The connections of all lanes together, until [`Slots::take`] gives one.
+    ///
+    /// [`Slots::take`]: super::slots::Slots::take
+    Slots,
 }
 
 impl Turnstile {
     pub fn new(account: Arc<Account>, state: Arc<LaneState>) -> Self {
         let bucket = Bucket::new(state.config.pace, Instant::now());
-        Self { account, state, bucket, quota: None, idle: Vec::new(), busy: 0 }
+        Self {
+            account,
+            state,
+            bucket,
+            quota: None,
+            idle: Vec::new(),
+            busy: 0,
+            slots: Vec::new(),
+            spare: None,
+        }
     }
 
     /// From here on recipients are counted.
@@ -69,6 +87,7 @@ impl Turnstile {
     /// # Errors
     /// What stands in the way; nothing has been counted then.
     pub fn enter(&mut self, recipients: u64) -> Result<Option<Connection>, Obstacle> {
+        let spare = self.spare.take(); // for others, unless it is used now
         if !self.has_room() {
             return Err(Obstacle::Connections);
         }
@@ -76,6 +95,10 @@ impl Turnstile {
         if self.idle.is_empty() && self.account.token.snapshot().usable(now).is_none() {
             return Err(Obstacle::Token);
         }
+        let slot = match self.idle.is_empty() {
+            true => Some(spare.or_else(|| self.account.slots.try_take()).ok_or(Obstacle::Slots)?),
+            false => None,
+        };
         self.bucket.take(Instant::now()).map_err(Obstacle::Pace)?;
         if let Err(obstacle) = self.take_quota(recipients) {
             self.bucket.give_back();
@@ -87,6 +110,7 @@ impl Turnstile {
             return Err(Obstacle::Gate(closed));
         }
         self.busy += 1;
+        self.slots.extend(slot);
         let connection = self.idle.pop().map(|idle| idle.connection);
         self.publish();
         Ok(connection)
@@ -102,6 +126,43 @@ impl Turnstile {
             self.idle.push(Idle { connection, closes });
         }
         self.publish();
+    }
+
+    /// Room for a connection of the next message.
+    pub fn grant(&mut self, slot: Slot) {
+        self.spare = Some(slot);
+    }
+
+    /// There is no next message now: others may have the room, that of idle connections too.
+    pub fn rest(&mut self) {
+        self.spare = None;
+        if self.account.slots.are_wanted() {
+            for idle in self.idle.drain(..) {
+                tokio::spawn(idle.connection.quit());
+            }
+            self.publish();
+        }
+    }
+
+    /// Whether there are idle connections.
+    pub fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
+    /// Whether nothing is under way or open.
+    pub fn is_still(&self) -> bool {
+        self.busy == 0 && self.idle.is_empty()
+    }
+
+    /// When it may be forgotten without sending faster for it.
+    pub fn full_at(&self) -> Instant {
+        self.bucket.full_at()
+    }
+
+    /// Recipients counted in the last day.
+    pub fn counted(&mut self) -> u64 {
+        let now = self.account.clock.now();
+        self.quota.as_mut().map_or(0, |quota| quota.used(now))
     }
 
     /// An attempt has broken off by a fault of this program.
@@ -153,6 +214,7 @@ impl Turnstile {
     }
 
     fn publish(&mut self) {
+        self.slots.truncate(self.busy + self.idle.len());
         if let Some(quota) = &mut self.quota {
             let used = quota.used(self.account.clock.now());
             self.state.recipients_today.store(used, Ordering::Relaxed);

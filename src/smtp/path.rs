@@ -268,6 +268,18 @@ impl SenderPattern {
     }
 }
 
+impl SenderPattern {
+    /// Whether each address that fits `other` fits this one.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let domain = |pattern: &str| pattern.rsplit_once('@').map(|(_, domain)| domain.to_owned());
+        match self.0.strip_prefix("*@") {
+            Some(own) => domain(&other.0).is_some_and(|domain| domain == own),
+            None => self.0 == "*" || self.0 == other.0,
+        }
+    }
+}
+
 impl std::str::FromStr for SenderPattern {
     type Err = String;
 
@@ -403,6 +415,9 @@ mod tests {
             one.matches(&address("PRINTER@contoso.com")) && !one.matches(&address("x@contoso.com"))
         );
         assert!("*".parse::<SenderPattern>().unwrap().matches(&address("a@b")));
+        assert!(domain.covers(&one) && domain.covers(&domain) && !one.covers(&domain));
+        let all = "*".parse::<SenderPattern>().unwrap();
+        assert!(all.covers(&domain) && !domain.covers(&all));
         assert!("contoso.com".parse::<SenderPattern>().is_err());
         assert!("pr*@contoso.com".parse::<SenderPattern>().is_err());
     }

@@ -4,6 +4,8 @@
 
 mod offers;
 
+use std::sync::Arc;
+
 use super::{
     auth::{self, Mechanism, Response},
     chunk::ChunkSize,
@@ -12,6 +14,7 @@ use super::{
     path::{Address, ReversePath, SenderPattern},
     peer::{Channel, Hello, Peer},
     reply::Reply,
+    sender::SenderMap,
 };
 
 /// What the session decides by: settings that stay the same for all sessions of a listener.
@@ -29,6 +32,8 @@ pub struct Rules {
     pub sender: Option<Address>,
     /// Which reverse-paths are taken; empty takes any.
     pub sender_allow: Vec<SenderPattern>,
+    /// Addresses that others take the place of, before that is looked at.
+    pub sender_map: Arc<SenderMap>,
     /// Faults before 421 4.7.0.
     pub max_faults: u32,
     /// What to do with a bare LF or CR in mail data.
@@ -41,6 +46,13 @@ pub struct Rules {
     pub starttls: bool,
     /// Whether MAIL and AUTH take TLS. Unix sockets do without.
     pub tls_required: bool,
+}
+
+impl Rules {
+    fn takes(&self, sender: &Address) -> bool {
+        self.sender_allow.is_empty()
+            || self.sender_allow.iter().any(|pattern| pattern.matches(sender))
+    }
 }
 
 /// Whether clients log in.
@@ -295,8 +307,7 @@ fn mail(
         return (Session::Idle(peer), Answer::Reply(reply));
     }
     if let ReversePath::Address(address) = &reverse_path
-        && !rules.sender_allow.is_empty()
-        && !rules.sender_allow.iter().any(|pattern| pattern.matches(address))
+        && !rules.takes(rules.sender_map.get(address).unwrap_or(address))
     {
         let text = format!("reverse-path <{address}> is not in sender.allow of this relay");
         return (Session::Idle(peer), Answer::Reply(Reply::new(550, (5, 7, 1), text)));

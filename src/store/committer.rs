@@ -274,10 +274,7 @@ impl Committer {
         let now = queued.load(Ordering::Relaxed).saturating_add_signed(effects.queued);
         queued.store(now, Ordering::Relaxed); // this thread is the only writer
         if !effects.due.is_empty() {
-            let arrivals = self.state.arrivals();
-            for watch in effects.due.iter().filter_map(|lane| arrivals.get(lane)) {
-                watch.send_modify(|count| *count += 1);
-            }
+            self.state.arrivals.tell(effects.due.iter());
         }
     }
 

@@ -120,6 +120,7 @@ impl Store {
         &self,
         query: &Arc<impl Fn(&read::Reader) -> Result<T, StoreError> + Send + Sync + 'static>,
     ) -> Result<T, StoreError> {
+        let _turn = self.shared.readers.turn().await;
         let (shared, query) = (Arc::clone(&self.shared), Arc::clone(query));
         tokio::task::spawn_blocking(move || shared.readers.with(|reader| query(reader)))
             .await

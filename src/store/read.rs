@@ -8,6 +8,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Body, Settled, digest::Digest, directory::Places, error::StoreError, schema};
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
@@ -19,14 +20,23 @@ pub(super) type Reader = Connection;
 pub(super) struct Readers {
     database: PathBuf,
     idle: Mutex<Vec<Reader>>,
+    turns: Semaphore,
 }
 
 /// Idle connections kept; each holds a little memory.
 const KEEP_IDLE: usize = 2;
 
+/// Reads at a time: each takes a thread and a connection, and a thousand lanes may ask at once.
+const AT_A_TIME: usize = 4;
+
 impl Readers {
     pub fn new(database: PathBuf) -> Self {
-        Self { database, idle: Mutex::new(Vec::new()) }
+        Self { database, idle: Mutex::new(Vec::new()), turns: Semaphore::new(AT_A_TIME) }
+    }
+
+    /// Waits for a turn to read; it lasts until it is dropped.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok() // it is never closed
     }
 
     /// Closes the idle connections.
@@ -70,6 +80,17 @@ pub(super) fn count(database: &Connection) -> Result<u64, StoreError> {
     database
         .query_row("SELECT COUNT(*) FROM message", [], |row| unsigned(row, 0))
         .map_err(StoreError::database("count messages"))
+}
+
+/// The lanes in which messages wait that are not set aside.
+pub(super) fn waiting_lanes(database: &Reader) -> Result<Vec<String>, StoreError> {
+    let run = || {
+        database
+            .prepare_cached("SELECT DISTINCT lane FROM message WHERE hold_reason IS NULL")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()
+    };
+    run().map_err(StoreError::database("list the lanes"))
 }
 
 pub(super) fn next_due(

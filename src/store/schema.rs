@@ -14,11 +14,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One script for each schema version, oldest first; `PRAGMA user_version` counts those that
 /// have run. A script that has been released never changes.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 /// The version that they lead to.
-pub(super) const VERSION: i64 = 4;
-const _: () = assert!(MIGRATIONS.len() == 4, "VERSION counts the migrations");
+pub(super) const VERSION: i64 = 5;
+const _: () = assert!(MIGRATIONS.len() == 5, "VERSION counts the migrations");
 
 /// Times are milliseconds since 1970. `message.next_attempt` is the least over its recipients.
 /// A settled recipient moves from `recipient` to `history`, whose row tells of its last attempt;
@@ -138,6 +138,12 @@ CREATE TABLE told (
     ends INTEGER NOT NULL,
     mark INTEGER NOT NULL
 ) WITHOUT ROWID;
+";
+
+/// A lane asks for its recipients of the day whenever it starts, which with a lane for each sender
+/// is often.
+const VERSION_5: &str = "
+CREATE INDEX history_lane ON history (lane, settled) WHERE disposition = 'relayed';
 ";
 
 /// Opens the database for the committer, making it as needed; [`migrate`] comes next.

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::{
     Durability, Rebuilt, Router, StoreError, aside::Aside, directory::Directory, due, read,
-    rebuild, schema, totals, write,
+    rebuild, routing, schema, totals,
 };
 use crate::clock::{Clock, UnixMillis};
 
@@ -72,7 +72,7 @@ fn look_through(
 ) -> Result<u64, StoreError> {
     schema::migrate(database, &directory.database())?;
     due::hold_unfit(database)?;
-    write::route_anew(database, router)?;
+    routing::route_anew(database, router)?;
     totals::count_lanes(database)?;
     match read::body_files(database)? {
         Some(known) => directory.remove_orphans(&known)?,

@@ -3,14 +3,12 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{
-    Arrival, Concluded, NewNotice, Outcome, Router, Settlement, attempts,
+    Arrival, Concluded, NewNotice, Outcome, Settlement, attempts,
     digest::Digest,
     draft::{Finished, FinishedBody},
-    due::reverse_path,
-    error::StoreError,
 };
 use crate::{
     clock::UnixMillis,
@@ -348,44 +346,4 @@ pub(super) fn prune_history(
         )?
         .execute(params![oldest, PRUNE_ROWS])
         .map(|_| ())
-}
-
-/// Messages wait in the lane they were given on arrival; after a change of the configuration
-/// that lane may be gone.
-pub(super) fn route_anew(database: &mut Connection, router: &dyn Router) -> Result<(), StoreError> {
-    let fault = StoreError::database("route messages of unknown lanes");
-    let mut run = || {
-        let change = database.transaction()?;
-        let lanes = change
-            .prepare("SELECT DISTINCT lane FROM message")?
-            .query_map([], |row| Ok(row.get::<_, String>(0).ok()))?
-            .collect::<Result<Vec<_>, _>>()?;
-        // What makes no sense has been set aside.
-        for unknown in lanes.iter().flatten().filter(|lane| !router.knows(lane)) {
-            route_lane_anew(&change, unknown, router)?;
-        }
-        change.commit()
-    };
-    run().map_err(fault)
-}
-
-fn route_lane_anew(
-    change: &Transaction<'_>,
-    unknown: &str,
-    router: &dyn Router,
-) -> rusqlite::Result<()> {
-    let paths = change
-        .prepare("SELECT DISTINCT reverse_path FROM message WHERE lane = ?1")?
-        .query_map([unknown], |row| Ok(row.get::<_, String>(0).ok()))?
-        .collect::<Result<Vec<_>, _>>()?;
-    for path in paths.into_iter().flatten() {
-        let Ok(parsed) = reverse_path(&path) else { continue };
-        let lane = router.lane(&parsed);
-        let moved = change.execute(
-            "UPDATE message SET lane = ?3 WHERE lane = ?1 AND reverse_path = ?2",
-            params![unknown, path, lane],
-        )?;
-        tracing::info!(from = unknown, to = lane, messages = moved, "messages routed anew");
-    }
-    Ok(())
 }

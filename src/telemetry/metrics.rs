@@ -22,7 +22,7 @@ use prometheus_client::{
 };
 
 pub(crate) use labels::listener;
-pub use labels::{OTHER, know_lane, know_listener, lane};
+pub use labels::{OTHER, know_account, know_lane, know_listener, know_smarthost, lane};
 pub use page::Page;
 
 /// Begins the name of each metric that is ours.
@@ -107,7 +107,10 @@ impl Spec {
 
     fn series(&self, values: &[&str]) -> Labels {
         debug_assert_eq!(self.labels.len(), values.len(), "labels of {}", self.name);
-        self.labels.iter().copied().zip(values.iter().map(|value| (*value).to_owned())).collect()
+        // To Prometheus a label without a value is none.
+        let labels =
+            self.labels.iter().copied().zip(values.iter().map(|value| (*value).to_owned()));
+        labels.filter(|(_, value)| !value.is_empty()).collect()
     }
 }
 

@@ -8,12 +8,14 @@ use super::{Config, Expiry, FailedRefresh, TokenError};
 use crate::{
     clock::UnixMillis,
     office365::entra::Ids,
-    telemetry::metrics::{catalogue, causes::NoToken},
+    telemetry::metrics::{self, catalogue, causes::NoToken},
 };
 
 /// Names the credential in each line.
 #[derive(Debug)]
 pub(super) struct Events {
+    /// Empty where there is one only.
+    account: String,
     tenant_id: String,
     client_id: String,
     credential: &'static str,
@@ -22,7 +24,9 @@ pub(super) struct Events {
 impl Events {
     pub(super) fn new(config: &Config) -> Self {
         let or = |id: &str, else_: &str| if id.is_empty() { else_ } else { id }.to_owned();
+        metrics::know_account(&config.account);
         Self {
+            account: config.account.clone(),
             tenant_id: or(&config.tenant_id, "of the managed identity"),
             client_id: or(&config.client_id, "the managed identity"),
             credential: config.credential.name(),
@@ -32,10 +36,16 @@ impl Events {
     #[cfg(test)]
     pub(super) fn nameless() -> Self {
         Self {
+            account: String::new(),
             tenant_id: "contoso.example".into(),
             client_id: "58d8".into(),
             credential: "client secret",
         }
+    }
+
+    /// For the log, which says it where there are several.
+    fn account(&self) -> Option<&str> {
+        Some(self.account.as_str()).filter(|name| !name.is_empty())
     }
 
     pub(super) fn advice(&self, error: &TokenError) -> String {
@@ -43,9 +53,10 @@ impl Events {
     }
 
     pub(super) fn obtained(&self, life: Duration, next_refresh: Duration, failures: u32) {
-        catalogue::TOKEN_REFRESHES.inc(&[]);
+        catalogue::TOKEN_REFRESHES.inc(&[&self.account]);
         info!(
             client_id = %self.client_id,
+            account = self.account(),
             credential = self.credential,
             expires_in_seconds = life.as_secs(),
             next_refresh_seconds = next_refresh.as_secs(),
@@ -60,6 +71,7 @@ impl Events {
         if days_left < 0 {
             error!(
                 client_id = %self.client_id,
+                account = self.account(),
                 credential = %expiry.what,
                 expires,
                 advice = RENEW,
@@ -68,6 +80,7 @@ impl Events {
         } else {
             warn!(
                 client_id = %self.client_id,
+                account = self.account(),
                 credential = %expiry.what,
                 expires,
                 days_left,
@@ -87,13 +100,14 @@ impl Events {
         next_try: Duration,
         token_left: Duration,
     ) {
-        catalogue::TOKEN_FAILURES.inc(&[cause(&failed.error).as_str()]);
+        catalogue::TOKEN_FAILURES.inc(&[&self.account, cause(&failed.error).as_str()]);
         let next_try_seconds = next_try.as_secs();
         let token_left_seconds = token_left.as_secs();
         let told = earlier.filter(|earlier| failed.error.has_cause_of(&earlier.error));
         if told.is_some_and(|earlier| failed.has_token || !earlier.has_token) {
             debug!(
                 client_id = %self.client_id,
+                account = self.account(),
                 error = %failed.error,
                 attempts = failed.attempts,
                 next_try_seconds,
@@ -106,6 +120,7 @@ impl Events {
             error!(
                 tenant_id = %self.tenant_id,
                 client_id = %self.client_id,
+                account = self.account(),
                 error = %failed.error,
                 codes = ?refusal.codes,
                 trace_id = refusal.trace_id.as_deref(),
@@ -118,6 +133,7 @@ impl Events {
         } else if failed.error.is_transient() && failed.has_token {
             warn!(
                 client_id = %self.client_id,
+                account = self.account(),
                 error = %failed.error,
                 advice = %failed.advice,
                 next_try_seconds,
@@ -127,6 +143,7 @@ impl Events {
         } else if failed.error.is_transient() {
             error!(
                 client_id = %self.client_id,
+                account = self.account(),
                 error = %failed.error,
                 advice = %failed.advice,
                 next_try_seconds,
@@ -136,6 +153,7 @@ impl Events {
         } else {
             error!(
                 client_id = %self.client_id,
+                account = self.account(),
                 error = %failed.error,
                 advice = %failed.advice,
                 next_try_seconds,

@@ -73,6 +73,12 @@ impl TokenHandle {
         handle
     }
 
+    /// Whether both have the tokens of one task.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// What is known now.
     #[must_use]
     pub fn snapshot(&self) -> TokenState {

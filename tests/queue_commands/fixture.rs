@@ -29,8 +29,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 struct OneLane;
 
 impl Router for OneLane {
-    fn lane(&self, _: &ReversePath) -> &str {
-        LANE
+    fn lane(&self, _: &ReversePath) -> String {
+        LANE.to_owned()
     }
 
     fn knows(&self, lane: &str) -> bool {

@@ -29,8 +29,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 struct OneLane;
 
 impl Router for OneLane {
-    fn lane(&self, _: &ReversePath) -> &str {
-        LANE
+    fn lane(&self, _: &ReversePath) -> String {
+        LANE.to_owned()
     }
 
     fn knows(&self, lane: &str) -> bool {
@@ -66,6 +66,7 @@ pub fn listener_config() -> listener::Config {
         auth_without_tls: false,
         tls: Tls::None,
         tls_required: false,
+        sender_map: Arc::default(),
     }
 }
 

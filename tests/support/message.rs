@@ -47,8 +47,8 @@ pub struct Queue {
 struct OneLane;
 
 impl Router for OneLane {
-    fn lane(&self, _: &ReversePath) -> &str {
-        MAILBOX
+    fn lane(&self, _: &ReversePath) -> String {
+        MAILBOX.to_owned()
     }
 
     fn knows(&self, _: &str) -> bool {

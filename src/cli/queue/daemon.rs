@@ -10,7 +10,7 @@ use crate::{
         text::{plain, until},
     },
     clock::UnixMillis,
-    http::{PauseStatus, Status},
+    http::{AccountStatus, PauseStatus, Status, TokenStatus},
     store::Queued,
 };
 
@@ -87,7 +87,8 @@ impl Daemon {
             }
         };
         let mut causes = Vec::new();
-        if let Some(pause) = &status.relay_pause {
+        let accounts = accounts(status, lane);
+        for pause in accounts.iter().filter_map(|(_, pause)| *pause) {
             causes.push(Cause::paused("relay-paused", "smarthost", pause));
         }
         let lanes = status.lanes.iter().filter(|found| lane.is_none_or(|lane| lane == found.name));
@@ -97,8 +98,8 @@ impl Daemon {
                 causes.push(Cause::paused("lane-paused", &what, pause));
             }
         }
-        if !status.token.valid {
-            let failed = status.token.last_error.as_ref();
+        for (token, _) in accounts.iter().filter(|(token, _)| !token.valid) {
+            let failed = token.last_error.as_ref();
             let error = failed.map_or("not here yet", |failed| failed.error.as_str());
             let cause = Cause::new("no-token", format!("no access token: {error}"));
             let advice = failed.map(|failed| failed.advice.clone());
@@ -125,4 +126,20 @@ impl Daemon {
         }
         causes
     }
+}
+
+/// Token and pause of the account that a lane belongs to; of all of them without a lane.
+fn accounts<'a>(
+    status: &'a Status,
+    lane: Option<&str>,
+) -> Vec<(&'a TokenStatus, Option<&'a PauseStatus>)> {
+    if status.accounts.is_empty() {
+        return vec![(&status.token, status.relay_pause.as_ref())];
+    }
+    let found = status.lanes.iter().find(|found| lane == Some(found.name.as_str()));
+    let concerns = |account: &&AccountStatus| {
+        found.is_none_or(|lane| lane.account.is_empty() || lane.account == account.name)
+    };
+    let accounts = status.accounts.iter().filter(concerns);
+    accounts.map(|account| (&account.token, account.pause.as_ref())).collect()
 }

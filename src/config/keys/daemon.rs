@@ -20,6 +20,7 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &QUEUE_DIRECTORY,
     &GIVE_UP_AFTER,
     &MIN_FREE_BYTES,
+    &MAX_UPSTREAM,
     &MAX_MESSAGES,
     &HISTORY_KEEP,
     &ON_UNCERTAIN,
@@ -62,6 +63,15 @@ pub(in crate::config) static MIN_FREE_BYTES: Key<u64> = Key::new(
     Text("256MiB"),
     "Free disk space below which no mail is taken, in octets or with a unit.",
     |value| kinds::size(value, "0B", "1PiB"),
+);
+
+pub(in crate::config) static MAX_UPSTREAM: Key<usize> = Key::new(
+    QUEUE,
+    "max_connections",
+    Count(100),
+    "Connections upstream at a time, over all mailboxes; each mailbox has at most \
+     `office365.max_connections` of them.",
+    |value| kinds::count(value, 1..=10_000),
 );
 
 pub(in crate::config) static MAX_MESSAGES: Key<u64> = Key::new(

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     clock::UnixMillis, config::kinds, delivery::NullSender, office365::clouds::Cloud,
-    smtp::path::SenderPattern, token::Algorithm,
+    smtp::path::SenderPattern, smtp::sender::Mapping, token::Algorithm,
 };
 
-const OFFICE365: &str = "office365";
+pub(in crate::config) const OFFICE365: &str = "office365";
 const CLOUD_PRESET: &str = "the preset of `cloud`";
 
 pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
@@ -29,6 +29,7 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &FEDERATED_TOKEN_FILE,
     &MANAGED_IDENTITY,
     &MAILBOX,
+    &DEFAULT_MAILBOX,
     &CLOUD,
     &LOGIN_URL,
     &SCOPE,
@@ -45,6 +46,8 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &NULL_SENDER,
     &TOKEN_TIMEOUT,
     &SENDER_ALLOW,
+    &SENDER_REWRITE,
+    &SENDER_MAP,
 ];
 
 pub(in crate::config) static TENANT_ID: Key<String> = Key::new(
@@ -148,12 +151,31 @@ pub(in crate::config) enum Identity {
     User(String),
 }
 
-pub(in crate::config) static MAILBOX: Key<String> = Key::new(
+pub(in crate::config) static MAILBOX: Key<Mailbox> = Key::new(
     OFFICE365,
     "mailbox",
     Required { sample: "relay@contoso.com" },
-    "The mailbox to log in as.",
+    "The mailbox to log in as, or \"sender\": each message goes through the mailbox of its \
+     reverse-path, with a pace of its own; the application must have access to all of them.",
     kinds::mailbox,
+);
+
+/// Through which mailbox mail goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) enum Mailbox {
+    /// That of whoever sends it.
+    Sender,
+    /// This one.
+    Of(String),
+}
+
+pub(in crate::config) static DEFAULT_MAILBOX: Key<String> = Key::new(
+    OFFICE365,
+    "default_mailbox",
+    Nothing { sample: "relay@contoso.com" },
+    "The mailbox for messages with a null reverse-path (`<>`) while `mailbox` is \"sender\"; \
+     required then.",
+    kinds::address,
 );
 
 pub(in crate::config) static CLOUD: Key<Cloud> = Key::new(
@@ -292,4 +314,25 @@ pub(in crate::config) static SENDER_ALLOW: Key<Vec<SenderPattern>> = Key::new(
     List(&[]),
     "Reverse-paths that are taken, such as \"*@contoso.com\"; an empty list takes any.",
     kinds::sender_patterns,
+);
+
+/// Whether the mailbox takes the place of senders that are not mapped.
+pub(in crate::config) static SENDER_REWRITE: Key<bool> = Key::new(
+    "sender",
+    "rewrite",
+    Text("never"),
+    "\"mailbox\": From and reverse-path become the mailbox that the mail goes through; the display \
+     name stays, and the old From goes to Reply-To (unless there is one) and to X-Original-From. \
+     \"never\": they stay as they are, apart from `map`.",
+    |value| kinds::choice(value, &[("never", false), ("mailbox", true)]),
+);
+
+pub(in crate::config) static SENDER_MAP: Key<Vec<Mapping>> = Key::new(
+    "sender",
+    "map",
+    List(&[]),
+    "Addresses that take the place of others in From and reverse-path, such as \
+     \"root@host.local -> alerts@contoso.com\" and \"*@host.local -> relay@contoso.com\"; the \
+     first that fits counts. It comes before `allow`, routes and `rewrite`.",
+    kinds::mappings,
 );

@@ -62,17 +62,14 @@ x = 1
     .set("log.level=inof");
     insta::assert_snapshot!(bench.faults(), @r#"
     - `office365.smtp_prot`: unknown key, did you mean `smtp_port`? (config.toml:9)
-    - `route`: not supported by this version (config.toml:12)
     - `listner`: unknown section, did you mean `[listener]`? (config.toml:15)
     - `listener.mailbox`: unknown key, did you mean `office365.mailbox`? (config.toml:22)
     - `listener.frobnicate`: unknown key; `o365-relay config example` shows all there are (config.toml:23)
-    - `sender.rewrite`: not supported by this version (config.toml:26)
     - `O365_RELAY_FOO`: unknown variable; ours are O365_RELAY_CONFIG and O365_RELAY__SECTION__KEY
     - `O365_RELAY_HTTP_ADRESS`: unknown variable, did you mean `O365_RELAY__HTTP__ADDRESS`?
     - `O365_RELAY_LISTENER__MAX_FAULTS`: not read; write `O365_RELAY__LISTENER__MAX_FAULTS`
     - `O365_RELAY__LISTENER__MAX_RECIPIENT`: unknown variable, did you mean `O365_RELAY__LISTENER__MAX_RECIPIENTS`?
     - `O365_RELAY__LOG__FORMAT`: its value is not UTF-8
-    - `O365_RELAY__SENDER__REWRITE`: not supported by this version
     - `o365_relay__log__level`: not read; write `O365_RELAY__LOG__LEVEL`
     - `log.leval`: unknown key, did you mean `log.level`? (--set)
     - `daemon.shutdown_grace`: no value; write `section.key=value` (--set)
@@ -90,6 +87,7 @@ x = 1
     - `log.level`: found "inof", expected "error", "warn", "info", "debug", "trace" or "off", or a list such as "info,o365_relay::delivery=debug" (--set)
     - `office365.certificate_file`: set together with `client_secret` (config.toml:5); keep one of them (config.toml:10)
     - `office365.certificate_file`: /x could not be read: No such file or directory (os error 2); make /x exist and readable for the user the relay runs as (office365.certificate_file); it is read again for each request (config.toml:10)
+    - `route.senders`: empty; name those whose mail takes this route, or remove the route (config.toml:13)
     "#);
 }
 
@@ -179,8 +177,8 @@ fn each_kind_of_value_says_what_it_expects() {
     - `office365.client_id`: found "my-app", expected the Application (client) ID of the app registration, such as "58d827e0-c69c-401f-8deb-b1224d129dc8" (--set)
     - `office365.client_id`: found "00000000-0000-0000-0000-000000000000", expected the Application (client) ID of the app registration, such as "58d827e0-c69c-401f-8deb-b1224d129dc8" (--set)
     - `office365.client_secret`: it is still a placeholder; paste the Value column of the app's client secret (--set)
-    - `office365.mailbox`: found "relay", expected an e-mail address such as "relay@contoso.com" (--set)
-    - `office365.mailbox`: `sender` is not supported by this version (--set)
+    - `office365.mailbox`: found "relay", expected an e-mail address such as "relay@contoso.com", or "sender" (--set)
+    - `office365.default_mailbox`: required while `mailbox` is "sender": the mailbox for messages with a null reverse-path, which name no sender (--set)
     - `office365.login_url`: found "http://login.example", expected an https URL such as "https://login.microsoftonline.com" (--set)
     - `office365.login_url`: found text that may hold a secret (not shown), expected an https URL such as "https://login.microsoftonline.com" (--set)
     - `office365.scope`: found "openid", expected one URL that ends in `/.default`, such as "https://outlook.office365.com/.default" (--set)
@@ -250,7 +248,7 @@ fn what_is_allowed_and_looks_wrong_is_a_warning() {
         .variable("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/")
         .set("office365.client_secret=58d827e0-c69c-401f-8deb-b1224d129dc8");
     let config = bench.load();
-    assert_eq!(config.queue.lanes[0].pace, Pace::Unlimited);
+    assert_eq!(config.queue.routes[0].lane.pace, Pace::Unlimited);
     let warnings = config.warnings.join("\n");
     let directory = format!("{}/", bench.directory.path().display());
     insta::assert_snapshot!(warnings.replace(&directory, ""), @r#"

@@ -121,7 +121,13 @@ fn every_key_has_an_effect() {
             }
             "office365.pace" => "unlimited".into(),
             "office365.null_sender" => "pass".into(),
-            "sender.allow" => "*@contoso.com".into(),
+            "office365.default_mailbox" => {
+                sources.set.push("office365.mailbox=sender".into());
+                "other@contoso.com".into()
+            }
+            "sender.allow" | "route.senders" => "*@contoso.com".into(),
+            "sender.rewrite" => "mailbox".into(),
+            "sender.map" => "root@host.local -> it@contoso.com".into(),
             "queue.on_uncertain" => "hold".into(),
             "queue.mode" => "direct".into(),
             "notices.to" => "postmaster@contoso.com".into(),

@@ -75,7 +75,7 @@ impl Words<'_> {
     /// When an obstacle may be gone by itself, if that is known.
     pub fn until(&self, obstacle: Obstacle) -> Option<Instant> {
         match obstacle {
-            Obstacle::Connections => None,
+            Obstacle::Connections | Obstacle::Slots => None,
             Obstacle::Token => self.next_token(),
             Obstacle::Pace(until) | Obstacle::Quota(until) => Some(until),
             Obstacle::Gate(closed) => closed.until,
@@ -115,6 +115,9 @@ impl Words<'_> {
                     "all connections are in use (office365.max_connections is {})",
                     lane.connections.now()
                 )
+            }
+            Obstacle::Slots => {
+                "all connections of all mailboxes are in use (queue.max_connections)".into()
             }
             _ => match config.pace {
                 Pace::PerMinute(rate) => format!(

@@ -127,7 +127,7 @@ async fn a_queue_of_the_version_before_is_counted_when_it_is_opened() {
     database
         .execute_batch(
             "DROP TRIGGER message_comes; DROP TRIGGER message_goes; DROP TRIGGER message_changes; \
-             DROP INDEX message_age; DROP TABLE lane_total; DROP TABLE told; \
+             DROP INDEX message_age; DROP INDEX history_lane; DROP TABLE lane_total; DROP TABLE told; \
              ALTER TABLE message DROP COLUMN recipients; PRAGMA user_version = 2;",
         )
         .unwrap();

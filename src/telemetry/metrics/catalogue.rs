@@ -211,29 +211,35 @@ pub static HELD_SENDERS: Read = Read::new(
 );
 /// 1 if there is an access token to log in with.
 pub static TOKEN_VALID: Read =
-    Read::new("token_valid", &[], "1 if there is an access token to log in with");
+    Read::new("token_valid", &["account"], "1 if there is an access token to log in with");
 /// Since the access token was obtained; absent without one.
-pub static TOKEN_AGE: Read =
-    Read::new("token_age_seconds", &[], "Since the access token was obtained; absent without one");
+pub static TOKEN_AGE: Read = Read::new(
+    "token_age_seconds",
+    &["account"],
+    "Since the access token was obtained; absent without one",
+);
 /// How long the access token stays valid.
 pub static TOKEN_REMAINING: Read =
-    Read::new("token_remaining_seconds", &[], "How long the access token stays valid");
+    Read::new("token_remaining_seconds", &["account"], "How long the access token stays valid");
 /// Access tokens obtained.
 pub static TOKEN_REFRESHES: Counter =
-    Counter::new("token_refreshes", &[], "Access tokens obtained");
+    Counter::new("token_refreshes", &["account"], "Access tokens obtained");
 /// Requests for an access token that failed.
-pub static TOKEN_FAILURES: Counter =
-    Counter::new("token_refresh_failures", &["cause"], "Requests for an access token that failed");
+pub static TOKEN_FAILURES: Counter = Counter::new(
+    "token_refresh_failures",
+    &["account", "cause"],
+    "Requests for an access token that failed",
+);
 /// Until the client secret or certificate ends, negative afterwards; absent if the end is not known.
 pub static CREDENTIAL_REMAINING: Read = Read::new(
     "credential_remaining_seconds",
-    &[],
+    &["account"],
     "Until the client secret or certificate ends, negative afterwards; absent if the end is not known",
 );
 /// When the client secret or certificate ends; absent if that is not known.
 pub static CREDENTIAL_EXPIRY: Read = Read::new(
     "credential_expiry_timestamp_seconds",
-    &[],
+    &["account"],
     "When the client secret or certificate ends; absent if that is not known",
 );
 /// What /readyz says: 1 if mail is accepted and can be relayed.

@@ -1,6 +1,6 @@
 //! Values of labels. There is a series for each, so that their number has to be known beforehand:
-//! lanes and listeners come from the configuration and are shown by name up to a bound, causes are
-//! fixed sets.
+//! lanes and listeners come from the configuration and are shown by name up to a bound, accounts are
+//! sections of the configuration, causes are fixed sets.
 
 use std::{
     collections::HashSet,
@@ -20,8 +20,10 @@ pub const OTHER: &str = "other";
 /// mailboxes by name each look would bring a megabyte or more.
 const MOST_NAMES: usize = 100;
 
-/// The lane that stands for the way to the smarthost, which all lanes use.
+/// Stands for the way to the smarthost, which all lanes use; of several accounts, `all of` and the
+/// name of one. No mailbox is called like that.
 const ALL_LANES: &str = "all";
+const ALL_OF: &str = "all of ";
 
 /// Names that have a series of their own, in the order in which they came.
 struct Names(LazyLock<Mutex<HashSet<String>>>);
@@ -51,7 +53,10 @@ static LISTENERS: Names = Names::new();
 /// How a lane is shown: by its name, as long as there are not too many.
 #[must_use]
 pub fn lane(name: &str) -> String {
-    if name == ALL_LANES { name.to_owned() } else { LANES.label(name) }
+    if name == ALL_LANES || name.starts_with(ALL_OF) {
+        return name.to_owned();
+    }
+    LANES.label(name)
 }
 
 /// How a listener is shown.
@@ -71,8 +76,18 @@ fn exist(counter: &Counter, before: &[&str], causes: &[(&str, &str)]) {
 pub(super) fn know_the_rest() {
     exist(&catalogue::NOTICES_QUEUED, &[], NoticeKind::ALL);
     exist(&catalogue::STORE_REFUSALS, &[], NotStored::ALL);
-    exist(&catalogue::TOKEN_FAILURES, &[], NoToken::ALL);
-    exist(&catalogue::PAUSES, &[ALL_LANES], PauseRule::KINDS);
+}
+
+/// The way to the smarthost of all accounts (`all`) or of one of them (`all of NAME`): its counters
+/// show zero from now on.
+pub fn know_smarthost(name: &str) {
+    exist(&catalogue::PAUSES, &[&lane(name)], PauseRule::KINDS);
+}
+
+/// An account whose tokens are asked for, without a name if it is the only one.
+pub fn know_account(name: &str) {
+    catalogue::TOKEN_REFRESHES.exist(&[name]);
+    exist(&catalogue::TOKEN_FAILURES, &[name], NoToken::ALL);
 }
 
 /// A lane of the configuration: its counters show zero from now on. Lanes that are known first are

@@ -18,7 +18,8 @@ fn names_follow_the_rules_and_stand_once() {
         }
         assert!(!spec.meaning.ends_with('.') && !spec.meaning.contains('\n'), "{name}");
         for label in spec.labels {
-            let fixed = ["lane", "listener", "cause", "stage", "kind", "version", "mode"];
+            let fixed =
+                ["lane", "listener", "account", "cause", "stage", "kind", "version", "mode"];
             assert!(fixed.contains(label), "{name}: is the number of values of {label} bounded?");
         }
     }

@@ -87,6 +87,7 @@ impl Server {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         Config {
+            account: String::new(),
             token_url: format!("https://localhost:{}/contoso.example/oauth2/v2.0/token", self.port),
             tenant_id: "contoso.example".into(),
             client_id: "58d827e0".into(),

@@ -1,0 +1,283 @@
+//! What a lane's messages go through in direct mode, one after the other.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::answer::{Words, held};
+use crate::{
+    delivery::smarthost::Connection,
+    drain::Drain,
+    queue::{
+        pause::Passage,
+        quota::{self, Quota},
+        shared::{Account, LaneState},
+        slots::Slot,
+        turnstile::{Obstacle, Turnstile},
+    },
+    smtp::reply::Reply,
+    store::Entry,
+};
+
+/// What a lane's messages go through.
+pub(super) struct Door {
+    pub account: Arc<Account>,
+    pub lane: Arc<LaneState>,
+    /// Held by the message whose turn is next: the others come in the order of their final dots.
+    line: tokio::sync::Mutex<()>,
+    turnstile: Mutex<Turnstile>,
+    /// An attempt has ended.
+    pub freed: Notify,
+}
+
+impl Door {
+    pub fn new(account: Arc<Account>, lane: Arc<LaneState>) -> Self {
+        let limit = lane.config.recipients_per_day;
+        let mut turnstile = Turnstile::new(Arc::clone(&account), Arc::clone(&lane));
+        if let Some(limit) = limit {
+            turnstile.count(Quota::new(limit, [])); // nothing remembers the day before the start
+        }
+        let (line, turnstile) = (tokio::sync::Mutex::default(), Mutex::new(turnstile));
+        Self { account, lane, line, turnstile, freed: Notify::new() }
+    }
+
+    pub fn turnstile(&self) -> MutexGuard<'_, Turnstile> {
+        self.turnstile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the message's turn until `deadline`; not at all if it cannot come before.
+    pub async fn wait(
+        &self,
+        entry: &Entry,
+        deadline: Instant,
+    ) -> Result<Option<Connection>, Reply> {
+        let _waiting = Waiting::new(&self.lane);
+        let words = Words { account: &self.account };
+        // Before the line too: a sender that is held is not to stand in it.
+        self.is_not_held(entry)?;
+        let Ok(_line) = timeout_at(deadline, self.line.lock()).await else {
+            return Err(words.why(&self.lane, self.obstacle()));
+        };
+        let mut token = self.account.token.clone();
+        let mut turn: Option<Pin<Box<dyn Future<Output = Slot> + Send>>> = None;
+        loop {
+            // Made before the look, so that a change during it is not missed.
+            let relay_changed = self.account.gate.changed.notified();
+            let lane_changed = self.lane.gate.changed.notified();
+            let freed = self.freed.notified();
+            tokio::pin!(relay_changed, lane_changed, freed);
+            relay_changed.as_mut().enable();
+            lane_changed.as_mut().enable();
+            freed.as_mut().enable();
+
+            let obstacle = match self.enter(entry)? {
+                Ok(connection) => return Ok(connection),
+                Err(obstacle) => obstacle,
+            };
+            let until = words.until(obstacle).unwrap_or(deadline);
+            if until > deadline || Instant::now() >= deadline {
+                return Err(words.why(&self.lane, obstacle));
+            }
+            if matches!(obstacle, Obstacle::Slots) {
+                turn.get_or_insert_with(|| Box::pin(self.account.slots.clone().take()));
+            } else {
+                turn = None;
+            }
+            tokio::select! {
+                           slot = async { Some(turn.as_mut()?.await) }, if turn.is_some() => {
+                               turn = None;
+                               if let Some(slot) = slot {
+            self.turnstile().grant(slot);
+            }
+                           }
+                           () = sleep_until(until) => {}
+                           () = token.changed(), if matches!(obstacle, Obstacle::Token) => {}
+                           () = relay_changed => {}
+                           () = lane_changed => {}
+                           () = freed => {}
+                       }
+        }
+    }
+
+    /// What stands in the way of a message that has not come to the front of the line.
+    fn obstacle(&self) -> Obstacle {
+        let turnstile = self.turnstile();
+        match turnstile.has_room() {
+            true => Obstacle::Pace(Instant::now()),
+            false => Obstacle::Connections,
+        }
+    }
+
+    fn is_not_held(&self, entry: &Entry) -> Result<(), Reply> {
+        let sender = entry.reverse_path.as_str();
+        let pause = self.lane.senders.holds(sender);
+        pause.map_or(Ok(()), |pause| Err(held(sender, &pause)))
+    }
+
+    /// Goes through, if nothing stands in the way. As the sender's probe it does so at once or
+    /// gives that up.
+    fn enter(&self, entry: &Entry) -> Result<Result<Option<Connection>, Obstacle>, Reply> {
+        self.is_not_held(entry)?;
+        let sender = entry.reverse_path.as_str();
+        let passage = self.lane.senders.passage(sender);
+        let entered = self.turnstile().enter(entry.recipients.len() as u64);
+        if entered.is_err() && passage == Passage::Probe {
+            self.lane.senders.withdraw_probe(sender);
+        }
+        Ok(entered)
+    }
+
+    /// Closes connections that have been idle for long enough, or whose room others wait for, and
+    /// all at the end, which is when this returns true. With `retires` it returns false as soon as
+    /// there is nothing to keep.
+    pub async fn tend(&self, drain: &Drain, retires: bool) -> bool {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let wanted = self.account.slots.wanted();
+            let (until, has_idle) = {
+                let mut turnstile = self.turnstile();
+                turnstile.close_idle();
+                if turnstile.has_idle() {
+                    turnstile.rest();
+                }
+                let until = retires.then(|| self.may_be_forgotten(&mut turnstile)).flatten();
+                if until.is_some_and(|until| until <= Instant::now()) {
+                    return false;
+                }
+                (turnstile.wake_time(until), turnstile.has_idle())
+            };
+            tokio::select! {
+                () = drain.signaled() => break,
+                () = sleep_until(until) => {}
+                () = freed => {}
+                () = wanted, if has_idle => {}
+            }
+        }
+        let mut goodbyes = self.turnstile().say_goodbye();
+        while goodbyes.join_next().await.is_some() {}
+        true
+    }
+
+    /// When nothing is lost without it, if it has nothing to do. The recipients of the day are
+    /// counted nowhere else.
+    fn may_be_forgotten(&self, turnstile: &mut Turnstile) -> Option<Instant> {
+        let waits = self.lane.waiting.load(Ordering::Relaxed) > 0;
+        if waits || !turnstile.is_still() {
+            return None;
+        }
+        if turnstile.counted() > 0 {
+            return Some(Instant::now() + quota::STEP);
+        }
+        let full_at = turnstile.full_at();
+        Some(self.lane.remembers_until().map_or(full_at, |until| until.max(full_at)))
+    }
+}
+
+/// Counts a client that waits.
+struct Waiting<'a>(&'a LaneState);
+
+impl<'a> Waiting<'a> {
+    fn new(lane: &'a LaneState) -> Self {
+        lane.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(lane)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        clock::{Clock, UnixMillis},
+        delivery::{self, NullSender, smarthost::Smarthost},
+        mail::queue_id::QueueId,
+        queue::{LaneConfig, Pace, SenderConfig, Upstream, slots::Slots},
+        smtp::{
+            envelope::{Envelope, MailParameters},
+            path::ReversePath,
+        },
+        store::Arrival,
+        tls,
+        token::{AccessToken, TokenHandle},
+    };
+
+    const START: UnixMillis = UnixMillis(1_795_415_050_000);
+
+    /// A lane without a token, so that whoever comes to the front of the line waits there.
+    fn door() -> Door {
+        let smarthost = Smarthost::new(delivery::Config {
+            host: "localhost".into(),
+            port: 1,
+            ehlo_name: "relay.contoso.com".into(),
+            null_sender: NullSender::Mailbox,
+            max_messages_per_connection: 1,
+            idle_close: Duration::from_secs(1),
+            tls: tls::client_config(None).unwrap(),
+        });
+        let token = TokenHandle::fixed(AccessToken::new("t".into(), START, START));
+        let (clock, name) = (Clock::at(START), String::new());
+        let upstream = Upstream { name, token, smarthost };
+        let account = Arc::new(Account::new(upstream, "all", Slots::new(1), clock));
+        let config = LaneConfig {
+            account: 0,
+            mailbox: "relay@contoso.com".into(),
+            max_connections: 1,
+            pace: Pace::Unlimited,
+            recipients_per_day: None,
+        };
+        Door::new(account, Arc::new(LaneState::new(config, &SenderConfig::default(), clock)))
+    }
+
+    fn entry() -> Entry {
+        let envelope = Envelope {
+            reverse_path: ReversePath::Null,
+            parameters: MailParameters::default(),
+            recipients: Vec::new(),
+        };
+        let arrival = Arrival {
+            envelope,
+            time: START,
+            client: String::new(),
+            hello: String::new(),
+            message_id: String::new(),
+        };
+        Entry::passing(QueueId::new(START.0, 0), 0, arrival)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_at_the_front_keeps_the_others_behind() {
+        let (door, entry) = (door(), entry());
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_secs(60);
+        let first = door.wait(&entry, deadline);
+        tokio::pin!(first);
+        tokio::select! {
+            biased;
+            _ = &mut first => panic!("there is no token"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(door.line.try_lock().is_err());
+        assert_eq!(door.lane.waiting.load(Ordering::Relaxed), 1);
+        let sooner = begun + Duration::from_secs(10);
+        let reply = door.wait(&entry, sooner).await.err().expect("no turn");
+        assert!(reply.to_string().starts_with("451 4.7.0 no access token"), "{reply}");
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        assert!(first.await.is_err() && begun.elapsed().as_secs() == 60);
+        assert_eq!(door.lane.waiting.load(Ordering::Relaxed), 0);
+    }
+}

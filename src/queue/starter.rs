@@ -1,0 +1,151 @@
+//! Starts lanes: those of the configuration at once and for good, that of a sender when there is
+//! mail for it. Such a lane ends when it has nothing to do, and nothing of it is left.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinSet},
+    time::sleep,
+};
+
+use super::{
+    SenderConfig,
+    lane::Lane,
+    routes::Lanes,
+    runner::Registry,
+    shared::{Context, LaneState},
+};
+use crate::{
+    clock::Clock,
+    drain::Drain,
+    store::{Store, StoreError},
+};
+
+/// After the store could not be read.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+
+pub(super) struct Starter {
+    /// One for each account, by its place.
+    contexts: Vec<Arc<Context>>,
+    router: Lanes,
+    sender: SenderConfig,
+    registry: Arc<Registry>,
+    clock: Clock,
+    running: JoinSet<()>,
+    names: HashMap<Id, String>,
+}
+
+impl Starter {
+    pub fn new(
+        contexts: Vec<Arc<Context>>,
+        router: Lanes,
+        sender: SenderConfig,
+        registry: Arc<Registry>,
+        clock: Clock,
+    ) -> Self {
+        let (running, names) = (JoinSet::new(), HashMap::new());
+        Self { contexts, router, sender, registry, clock, running, names }
+    }
+
+    /// Until the drain begins and every lane has ended.
+    pub async fn run(mut self, drain: Drain) {
+        for lane in self.registry.fixed.clone() {
+            self.spawn(lane, false, &drain);
+        }
+        let Some(store) = self.contexts.first().map(|context| context.store.clone()) else {
+            return;
+        };
+        let mut amendments = store.amendments();
+        self.start_waiting(&store, &drain).await;
+        loop {
+            tokio::select! {
+                () = drain.signaled() => break,
+                lanes = store.unattended() => {
+                    for lane in lanes {
+                        self.start(&lane, &drain);
+                    }
+                }
+                Some(ended) = self.running.join_next_with_id() => {
+                    self.ended(ended, &store, &drain).await;
+                }
+                changed = changed(&mut amendments) => match changed {
+                    true => self.start_waiting(&store, &drain).await,
+                    false => break,
+                },
+            }
+        }
+        while self.running.join_next().await.is_some() {}
+    }
+
+    fn spawn(&mut self, state: Arc<LaneState>, retires: bool, drain: &Drain) {
+        let context = self.contexts.get(state.config.account).or(self.contexts.first());
+        let Some(context) = context.map(Arc::clone) else { return };
+        let name = state.config.mailbox.clone();
+        let task = Lane::new(context, state, retires);
+        let id = self.running.spawn(task.run(drain.clone())).id();
+        self.names.insert(id, name);
+    }
+
+    /// Starts the lane of this name, unless it runs or no route leads to it.
+    fn start(&mut self, name: &str, drain: &Drain) {
+        if self.registry.fixed.iter().any(|lane| lane.config.mailbox == name)
+            || self.registry.others().contains_key(name)
+        {
+            return;
+        }
+        let Some(config) = self.router.config(name) else {
+            tracing::error!(lane = name, "mail waits in a lane that no route leads to; restart");
+            return;
+        };
+        let state = Arc::new(LaneState::new(config, &self.sender, self.clock));
+        self.registry.others().insert(name.to_owned(), Arc::clone(&state));
+        self.spawn(state, true, drain);
+    }
+
+    /// Starts the lanes in which mail waits.
+    async fn start_waiting(&mut self, store: &Store, drain: &Drain) {
+        while !drain.is_signaled() {
+            match store.waiting_lanes().await {
+                Ok(lanes) => {
+                    for lane in lanes {
+                        self.start(&lane, drain);
+                    }
+                    return;
+                }
+                Err(StoreError::Poisoned | StoreError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "lanes with mail not readable, trying again");
+                    sleep(STORE_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Mail may have come in while the lane was ending: nobody has been told of it then.
+    async fn ended(&mut self, ended: Result<(Id, ()), JoinError>, store: &Store, drain: &Drain) {
+        let (id, broken) = match &ended {
+            Ok((id, ())) => (*id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let Some(name) = self.names.remove(&id) else { return };
+        if let Some(error) = broken {
+            // Started again at once it might break again at once.
+            tracing::error!(%error, lane = name, "lane broke off, its mail waits for a restart");
+            return;
+        }
+        self.registry.others().remove(&name);
+        if drain.is_signaled() {
+            return;
+        }
+        let waits = store.next_due(&name).await.map(|next| next.is_some());
+        let due = store.due(&name, 1).await.map(|due| !due.is_empty());
+        if waits.unwrap_or(true) || due.unwrap_or(true) {
+            self.start(&name, drain);
+        }
+    }
+}
+
+async fn changed(amendments: &mut watch::Receiver<u64>) -> bool {
+    amendments.changed().await.is_ok()
+}
