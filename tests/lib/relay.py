@@ -200,14 +200,16 @@ class Process:
 
 
 class Sandbox(Process):
-    """The fake tenant on its own; `office365` is the TOML text that points a relay at it."""
+    """The fake tenant on its own; `office365` is the TOML text that points a relay at it. `words` are more of its
+    command line."""
 
-    def __init__(self, binary, workplace):
+    def __init__(self, binary, workplace, words=()):
         tenant = workplace.make("tenant")
         smtp_port, login_port = free_ports(2)
         self.arrivals = Arrivals(workplace.make("arrivals"))
         command = [binary, "sandbox", "--only", "--directory", tenant, "--save", self.arrivals.directory]
         command += ["--smtp-address", f"{LOOPBACK}:{smtp_port}", "--login-address", f"{LOOPBACK}:{login_port}"]
+        command += words
         section = tenant / "office365.toml"
         section.unlink(missing_ok=True)  # that of an earlier sandbox, with another secret
         super().__init__("sandbox", command, workplace)
@@ -354,6 +356,8 @@ class Arrival:
     forward_paths: tuple
     mail_parameters: tuple
     path: Path
+    authenticated_as: str = ""
+    arrived_at: str = ""
 
     def mail_data(self):
         return self.path.read_bytes()
@@ -387,6 +391,8 @@ class Arrivals:
             forward_paths=tuple(bare_path(item) for item in facts.get("forward_paths", [])),
             mail_parameters=tuple(word.upper() for word in facts.get("mail_parameters") or ()),
             path=path.with_suffix(".eml"),
+            authenticated_as=facts.get("authenticated_as", ""),
+            arrived_at=facts.get("arrived_at", ""),
         )
 
 

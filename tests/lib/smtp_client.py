@@ -42,10 +42,10 @@ class SmtpClient:
             raise Fault(f"reply {lines[-1].decode(errors='replace')!r} where {code} was expected")
         return lines
 
-    def transaction(self, mail_data):
+    def transaction(self, mail_data, reverse_path=REVERSE_PATH):
         """One mail transaction, command by command; returns after the final reply was read."""
         for command, code in (
-            (f"MAIL FROM:<{REVERSE_PATH}>", 250),
+            (f"MAIL FROM:<{reverse_path}>", 250),
             (f"RCPT TO:<{FORWARD_PATH}>", 250),
             ("DATA", 354),
         ):
