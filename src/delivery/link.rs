@@ -173,7 +173,10 @@ struct Source {
     chunks: Box<dyn Iterator<Item = Result<Vec<u8>, StoreError>> + Send>,
     /// It still edits, or has not been asked yet what it keeps.
     editor: Option<Editor>,
-    /// The last two octets so far: they may be the final CRLF.
+    /// Octets still to come before the last two; how many there will be of an edited body is not
+    /// known before its end.
+    left: Option<u64>,
+    /// The last two octets, so far: they may be the final CRLF.
     tail: Vec<u8>,
     control: Control,
     exhausted: bool,
@@ -182,8 +185,9 @@ struct Source {
 
 impl Source {
     fn new(body: Body, editor: Option<Editor>, control: Control) -> Self {
+        let left = editor.is_none().then(|| body.len().saturating_sub(2));
         let chunks = Box::new(body.chunks());
-        Self { chunks, editor, tail: Vec::new(), control, exhausted: false, error: None }
+        Self { chunks, editor, left, tail: Vec::new(), control, exhausted: false, error: None }
     }
 
     /// The next octets as they go upstream, the final CRLF among them.
@@ -194,6 +198,22 @@ impl Source {
             None => self.editor.take().map(|mut editor| Ok(editor.finish())),
             error => error,
         }
+    }
+}
+
+impl Source {
+    fn before_the_last_two(&mut self, mut chunk: Vec<u8>) -> Vec<u8> {
+        if let Some(left) = &mut self.left {
+            let now = chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= now as u64;
+            self.tail.extend_from_slice(&chunk[now..]);
+            chunk.truncate(now);
+            return chunk;
+        }
+        let mut octets = std::mem::take(&mut self.tail);
+        octets.append(&mut chunk);
+        self.tail = octets.split_off(octets.len().saturating_sub(2));
+        octets
     }
 }
 
@@ -210,9 +230,7 @@ impl Iterator for &mut Source {
                     return None;
                 }
             };
-            let mut octets = std::mem::take(&mut self.tail);
-            octets.extend_from_slice(&chunk);
-            self.tail = octets.split_off(octets.len().saturating_sub(2));
+            let octets = self.before_the_last_two(chunk);
             if !octets.is_empty() {
                 return Some(octets);
             }
