@@ -18,6 +18,7 @@ use o365_relay::smtp::{
     path::{Address, ReversePath},
     peer::{Channel, Origin},
     reply::Reply,
+    sender::SenderMap,
     server::{Server, Step},
     session::{Login, Rules},
 };
@@ -45,6 +46,9 @@ fuzz_target!(|input: &[u8]| {
             0 => vec!["*@corp.example".parse().expect("a pattern")],
             _ => Vec::new(),
         },
+        sender_map: Arc::new(SenderMap::new(vec![
+            "*@old.example -> fixed@corp.example".parse().expect("a mapping"),
+        ])),
         max_faults: [3, 1000][dice.usize(..2)],
         bare_line_feed: [BareLineFeed::Normalize, BareLineFeed::Reject][dice.usize(..2)],
         sender: (dice.u8(..4) == 0).then(|| "fixed@corp.example".parse().expect("an address")),

@@ -93,8 +93,8 @@ const AMENDMENTS: &[Option<Amendment>] =
 struct OneLane;
 
 impl Router for OneLane {
-    fn lane(&self, _: &ReversePath) -> &str {
-        LANE
+    fn lane(&self, _: &ReversePath) -> String {
+        LANE.to_owned()
     }
 
     fn knows(&self, lane: &str) -> bool {
