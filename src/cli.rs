@@ -21,7 +21,7 @@ mod text;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Sources;
 use exit::Failure;
@@ -86,6 +86,12 @@ enum Command {
     HashPassword,
     /// Exit 0 if the running relay is healthy (for HEALTHCHECK)
     Health(health::Options),
+}
+
+/// The command line as clap has it, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Reads the arguments and carries out the command.

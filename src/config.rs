@@ -17,6 +17,7 @@ mod kinds;
 mod layers;
 mod listeners;
 mod logins;
+mod reference;
 mod render;
 mod routes;
 mod slots;
@@ -34,6 +35,7 @@ use std::{
 };
 
 pub use fault::{Fault, Faults};
+pub use reference::{KeyReference, SectionReference, reference};
 pub use render::example;
 
 use crate::{

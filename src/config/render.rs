@@ -63,7 +63,8 @@ fn comment(out: &mut String, text: &str) {
     let _ = writeln!(out, "{line}");
 }
 
-fn sample(spec: &Spec) -> String {
+/// The default as TOML has it, or an example where there is none.
+pub(super) fn sample(spec: &Spec) -> String {
     match spec.default {
         Default::Computed { sample, .. } if sample.bytes().all(|byte| byte.is_ascii_digit()) => {
             sample.to_owned()
