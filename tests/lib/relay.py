@@ -201,13 +201,14 @@ class Process:
 
 class Sandbox(Process):
     """The fake tenant on its own; `office365` is the TOML text that points a relay at it. `words` are more of its
-    command line."""
+    command line. Without `save` it only counts what arrives."""
 
-    def __init__(self, binary, workplace, words=()):
+    def __init__(self, binary, workplace, words=(), *, save=True):
         tenant = workplace.make("tenant")
         smtp_port, login_port = free_ports(2)
         self.arrivals = Arrivals(workplace.make("arrivals"))
-        command = [binary, "sandbox", "--only", "--directory", tenant, "--save", self.arrivals.directory]
+        command = [binary, "sandbox", "--only", "--directory", tenant]
+        command += ["--save", self.arrivals.directory] if save else []
         command += ["--smtp-address", f"{LOOPBACK}:{smtp_port}", "--login-address", f"{LOOPBACK}:{login_port}"]
         command += words
         section = tenant / "office365.toml"

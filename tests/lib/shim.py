@@ -1,8 +1,8 @@
-"""Compiles a small library for LD_PRELOAD that makes syncs or writes of a program fail, or do nothing.
+"""Compiles a small library for LD_PRELOAD that makes syncs or writes of a program fail, take long, or do nothing.
 
 It is for what neither the product nor strace offers: a relay without any sync (the control that a power-cut test must
-fail), and a fault at the N-th write to files whose names are not known before (body files; `strace -P` wants whole
-paths). It reaches a program that is linked against the C library dynamically, and no other.
+fail), a disk whose syncs take SHIM_SYNC_DELAY_US longer (strace would slow down everything else, too), and a fault at
+the N-th write to files whose names are not known before (body files; `strace -P` wants whole paths). It reaches a program that is linked against the C library dynamically, and no other.
 """
 
 import subprocess
@@ -28,14 +28,21 @@ static long number(const char *name) {
     return text ? atol(text) : 0;
 }
 
+static void delay(void) {
+    long microseconds = number("SHIM_SYNC_DELAY_US");
+    if (microseconds) usleep(microseconds);
+}
+
 int fsync(int fd) {
     if (number("SHIM_NO_SYNC")) return 0;
+    delay();
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     return real(fd);
 }
 
 int fdatasync(int fd) {
     if (number("SHIM_NO_SYNC")) return 0;
+    delay();
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     return real(fd);
 }
