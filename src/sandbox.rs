@@ -53,8 +53,11 @@ pub use self::{
     identity::IdentityHost,
     relay_config::RelayCredential,
 };
-use self::{certificates::Certificates, tenant::Tenant};
-use crate::{clock::Clock, drain::Drain};
+use self::{certificates::Certificates, credentials::Secret, tenant::Tenant};
+use crate::{
+    clock::{Clock, UnixMillis},
+    drain::Drain,
+};
 
 /// Why no sandbox could be started.
 #[derive(Debug, thiserror::Error)]
@@ -240,7 +243,17 @@ impl Sandbox {
 
     /// From now on these client secrets are right, and no others.
     pub fn set_client_secrets(&self, secrets: impl IntoIterator<Item = SecretString>) {
-        self.tenant.credentials.set_secrets(secrets.into_iter().collect());
+        let endless = |secret| Secret::new(secret, None);
+        self.tenant.credentials.set_secrets(secrets.into_iter().map(endless).collect());
+    }
+
+    /// The same with their ends, which Graph shows; what has ended is refused.
+    pub fn set_client_secrets_until(
+        &self,
+        secrets: impl IntoIterator<Item = (SecretString, UnixMillis)>,
+    ) {
+        let ending = |(secret, end)| Secret::new(secret, Some(end));
+        self.tenant.credentials.set_secrets(secrets.into_iter().map(ending).collect());
     }
 
     /// Uploads a certificate to the app registration.

@@ -18,6 +18,7 @@ mod handle;
 mod http;
 mod identity;
 mod refresher;
+mod registration;
 mod schedule;
 mod secret;
 #[cfg(test)]
@@ -51,7 +52,13 @@ use crate::{
 pub fn spawn(config: Config, clock: Clock, drain: &Drain) -> TokenHandle {
     let events = events::Events::new(&config);
     let (handle, shared) = TokenHandle::new(clock);
-    let endpoint = endpoint::Endpoint::new(config, clock);
+    let graph = config.graph.clone();
+    let endpoint = Arc::new(endpoint::Endpoint::new(config, clock));
+    if let Some(graph) = graph {
+        let (endpoint, token, shared) =
+            (Arc::clone(&endpoint), handle.clone(), Arc::clone(&shared));
+        drain.spawn(registration::watch(endpoint, graph, token, shared, clock, drain.clone()));
+    }
     let task = refresher::Refresher::new(endpoint, clock, shared, events);
     drain.spawn(task.run(drain.clone()));
     handle
@@ -62,8 +69,34 @@ pub fn spawn(config: Config, clock: Clock, drain: &Drain) -> TokenHandle {
 /// # Errors
 /// [`TokenError`] when no token could be had; its [`TokenError::advice`] says what to do.
 pub async fn fetch(config: Config, clock: Clock) -> Result<AccessToken, TokenError> {
+    fetch_from(&endpoint::Endpoint::new(config, clock), clock).await
+}
+
+/// As [`fetch`], and besides when the client secret ends, if Microsoft Graph is to be asked
+/// ([`Config::graph`]) and tells.
+///
+/// # Errors
+/// As [`fetch`]; a Graph that does not tell is none.
+pub async fn examine(
+    config: Config,
+    clock: Clock,
+) -> Result<(AccessToken, Option<Expiry>), TokenError> {
+    let graph = config.graph.clone();
+    let endpoint = endpoint::Endpoint::new(config, clock);
+    let token = fetch_from(&endpoint, clock).await?;
+    let expiry = match graph {
+        Some(graph) => registration::ask(&endpoint, &graph, clock).await.ok().flatten(),
+        None => None,
+    };
+    Ok((token, expiry))
+}
+
+async fn fetch_from(
+    endpoint: &endpoint::Endpoint,
+    clock: Clock,
+) -> Result<AccessToken, TokenError> {
     let asked_at = clock.now();
-    let fetched = endpoint::Endpoint::new(config, clock).fetch().await?;
+    let fetched = endpoint.fetch().await?;
     Ok(AccessToken::new(fetched.token, clock.now(), asked_at + fetched.lifetime))
 }
 
@@ -87,6 +120,15 @@ struct Fetched {
     refresh_in: Option<Duration>,
 }
 
+/// Microsoft Graph of a cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// `https://` and a host, no slash at the end.
+    pub url: String,
+    /// What a token for it is asked for.
+    pub scope: String,
+}
+
 /// What a token task needs to know; all values are checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -106,6 +148,8 @@ pub struct Config {
     pub credential: Credential,
     /// When the client secret ends, where somebody has said so; a certificate tells itself.
     pub client_secret_expires: Option<UnixMillis>,
+    /// Where to ask when the client secret ends; `None` for nowhere.
+    pub graph: Option<Graph>,
     /// Longest time for one token request, from connect to the last octet.
     pub request_timeout: Duration,
     /// Trusted roots for the token endpoint.

@@ -433,7 +433,6 @@ async fn the_end_of_a_secret_is_shown_in_days() {
 
 #[tokio::test]
 async fn the_admin_is_reminded_by_mail_once_for_each_mark_whatever_restarts() {
-    const DAY: Duration = Duration::from_secs(86_400);
     let mut place = Place::new().await;
     // Midnight: between four and five days from now.
     let end = (Clock::system().now() + DAY * 5).rfc3339();
@@ -463,4 +462,129 @@ async fn the_admin_is_reminded_by_mail_once_for_each_mark_whatever_restarts() {
     assert_eq!(subjects(&arrivals), ["The mail relay's credential ends in 1 day"]);
     assert_eq!(relay.settled(3).await.len(), 3, "nothing was told twice");
     relay.stop().await;
+}
+
+// --- the end of a secret, as Microsoft Graph has it
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A tenant whose application may read itself, or not; the relay asks Graph there.
+async fn asking_graph(application_reads: bool) -> Place {
+    let short = Duration::from_secs(60);
+    let config = sandbox::Config { application_reads, token_lifetime: short, ..Default::default() };
+    let mut place = Place::with(config).await;
+    place.set(&format!("office365.graph_url={}", place.sandbox.login_url()));
+    place
+}
+
+/// What Graph was asked, and how it answered.
+fn asked_of_graph(events: &[Event]) -> Vec<(&str, u16)> {
+    let mut asked = Vec::new();
+    for event in events {
+        if let Event::Graph { request, status } = event {
+            asked.push((request.as_str(), *status));
+        }
+    }
+    asked
+}
+
+async fn days_left(relay: &Relay) -> Option<i64> {
+    relay.status().await["token"]["credential"]["days_left"].as_i64()
+}
+
+#[tokio::test]
+async fn the_end_of_a_secret_is_learned_where_the_application_may_read_itself() {
+    let mut place = asking_graph(true).await;
+    let right = place.sandbox.config().client_secret.clone();
+    let now = Clock::system().now();
+    let hour = Duration::from_secs(3600);
+    let secrets =
+        [("another~secret".into(), now + DAY * 400), (right.clone(), now + DAY * 5 + hour)];
+    place.sandbox.set_client_secrets_until(secrets);
+    let file = place.use_secret_file(right.expose_secret());
+    place.set("notices.to=admin@contoso.com");
+    let relay = place.relay().await;
+    until("the end", async || (days_left(&relay).await == Some(5)).then_some(())).await;
+    let reminder = place.arrivals(1).await.remove(0);
+    assert_eq!(reminder.subject.as_deref(), Some("The mail relay's credential ends in 5 days"));
+    let status = relay.status().await;
+    assert_eq!(status["token"]["credential"]["what"], "client secret");
+    let warnings = status["readiness"]["warnings"].to_string();
+    assert!(warnings.contains("client secret"), "{warnings}");
+    let (_, metrics) = support::client::get(relay.http(), "/metrics").await;
+    assert!(metrics.contains("o365_relay_credential_remaining_seconds"), "{metrics}");
+
+    // Another secret takes over: the old end is forgotten, the new one learned with the next token.
+    let renewed = "renewed~secret";
+    place.sandbox.set_client_secrets_until([(renewed.into(), now + DAY * 300 + hour)]);
+    fs::write(&file, renewed).unwrap();
+    until("a plan", async || relay.status().await["token"]["next_refresh"].as_str().map(drop))
+        .await;
+    pass(Duration::from_secs(61)).await;
+    until("the new end", async || (days_left(&relay).await == Some(300)).then_some(())).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_graph_that_does_not_tell_is_asked_once_a_day_and_changes_nothing() {
+    let mut place = asking_graph(false).await;
+    let relay = place.relay().await;
+    let path = {
+        let client_id = &place.sandbox.config().client_id;
+        format!("GET /v1.0/applications(appId='{client_id}')")
+    };
+    let mut seen = Vec::new();
+    let mut asked = async |place: &mut Place, count: usize| {
+        while asked_of_graph(&seen).len() < count {
+            let event = tokio::time::timeout(Duration::from_secs(20), place.events.recv()).await;
+            seen.push(event.expect("a question").unwrap());
+        }
+        seen.extend(place.seen());
+        assert_eq!(asked_of_graph(&seen), vec![(path.as_str(), 403); count]);
+    };
+    asked(&mut place, 1).await;
+    send(&relay, "hello").await;
+    relay.settled(1).await;
+    // Tokens come and go in the meantime.
+    for _ in 0..3 {
+        pass(Duration::from_secs(61)).await;
+        send(&relay, "again").await;
+    }
+    relay.settled(4).await;
+    asked(&mut place, 1).await;
+    pass(DAY).await;
+    asked(&mut place, 2).await;
+    let status = relay.status().await;
+    assert!(status["token"]["credential"].is_null(), "{status}");
+    assert!(status["token"]["last_error"].is_null(), "{status}");
+    assert_eq!(status["readiness"]["warnings"], serde_json::json!([]), "{status}");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn mail_goes_through_whatever_is_wrong_with_graph() {
+    for fault in ["graph-refuses=503", "graph-refuses=429", "graph-lag"] {
+        let mut place = asking_graph(true).await;
+        place.sandbox.set_fault(fault.parse().unwrap());
+        mail_goes_through(&mut place).await;
+    }
+    let (_held, port) = support::relay::closed_port();
+    let mut place = asking_graph(true).await;
+    place.set(&format!("office365.graph_url=https://localhost:{port}"));
+    mail_goes_through(&mut place).await;
+}
+
+#[tokio::test]
+async fn graph_is_not_asked_where_somebody_has_said_when_the_secret_ends() {
+    for setting in ["office365.client_secret_expires=2099-01-01", "office365.graph_url=off"] {
+        let mut place = asking_graph(true).await;
+        place.set(setting);
+        assert_eq!(place.config().token.graph, None);
+    }
+    let certificate = ClientCertificate::new(90).unwrap();
+    let mut place = asking_graph(true).await;
+    let files = write(&place, &certificate.certificate_pem(), &certificate.private_key_pem());
+    place.use_credential(&files);
+    assert_eq!(place.config().token.graph, None, "a certificate tells itself");
+    assert_eq!(Place::new().await.config().token.graph, None, "another login host");
 }

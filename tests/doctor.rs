@@ -283,6 +283,33 @@ async fn what_is_near_its_end_or_more_than_needed_is_amber() {
     }
 }
 
+#[tokio::test]
+async fn the_end_of_a_secret_is_told_where_the_application_may_read_itself() {
+    for (application_reads, days, expected) in [
+        (true, 20, Some((Colour::Amber, "client secret ends in 20 days, at 20"))),
+        (true, 90, Some((Colour::Green, "90 days left, as the app registration has it"))),
+        (false, 20, None),
+    ] {
+        let config = sandbox::Config { application_reads, ..sandbox::Config::default() };
+        let mut place = Place::with(config).await;
+        place.set(&format!("office365.graph_url={}", place.sandbox.login_url()));
+        let secret = place.sandbox.config().client_secret.clone();
+        let end = Clock::system().now() + Duration::from_secs(86_400 * days + 3600);
+        place.sandbox.set_client_secrets_until([(secret, end)]);
+        let report = report(&place, &Mistake::NONE, not_running()).await;
+        let of_registration = report.checks.iter().filter(|check| check.id == "credential").nth(1);
+        let found = of_registration.map(|check| (check.colour, check.finding.as_str()));
+        let is_right = match (found, expected) {
+            (Some((colour, finding)), Some((expected, start))) => {
+                colour == expected && finding.starts_with(start)
+            }
+            (found, expected) => found.is_none() && expected.is_none(),
+        };
+        assert!(is_right, "{}", told(&report));
+        assert_eq!(report.checks.iter().filter(|check| check.colour == Colour::Red).count(), 0);
+    }
+}
+
 // --- beside a running relay
 
 async fn status(relay: &Relay) -> Daemon {

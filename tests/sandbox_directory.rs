@@ -8,8 +8,12 @@ mod sandbox_client;
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use o365_relay::sandbox::{ClientCertificate, Config, Sandbox};
+use o365_relay::{
+    clock::{Clock, UnixMillis},
+    sandbox::{ClientCertificate, Config, Sandbox},
+};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use secrecy::ExposeSecret;
 use serde_json::json;
 
 use self::sandbox_client::*;
@@ -193,6 +197,54 @@ async fn a_registered_application_gets_tokens_once_it_is_whole() {
     assert_eq!(graph(&sandbox, &admin, &path, &body.to_string()).await.0, 204);
     let shown = graph(&sandbox, &admin, &format!("GET applications/{id}"), "").await.1;
     assert_eq!(shown["keyCredentials"][0]["key"], key.as_str());
+}
+
+#[tokio::test]
+async fn an_application_may_read_its_own_secrets_with_the_permission_and_nothing_else() {
+    const SELECT: &str = "?$select=passwordCredentials";
+    const OTHER: &str = "11111111-2222-4333-8444-555555555555";
+    let reader = |application_reads| Config { application_reads, ..Config::default() };
+    let graph_token = async |sandbox: &Sandbox| {
+        let request = TokenRequest::new(sandbox.config());
+        let (_, answer) =
+            request.with("scope", "https://graph.microsoft.com/.default").send(sandbox).await;
+        answer["access_token"].as_str().unwrap().to_owned()
+    };
+    let own =
+        |sandbox: &Sandbox| format!("GET applications(appId='{}')", sandbox.config().client_id);
+    let sandbox = start(reader(false)).await;
+    let token = graph_token(&sandbox).await;
+    let (status, answer) = graph(&sandbox, &token, &format!("{}{SELECT}", own(&sandbox)), "").await;
+    assert_eq!((status, &answer["error"]["code"]), (403, &json!("Authorization_RequestDenied")));
+
+    let sandbox = start(reader(true)).await;
+    let (token, secret) = (graph_token(&sandbox).await, sandbox.config().client_secret.clone());
+    let end = Clock::system().now() + Duration::from_secs(60);
+    sandbox.set_client_secrets_until([(secret.clone(), end)]);
+    let (status, shown) = graph(&sandbox, &token, &format!("{}{SELECT}", own(&sandbox)), "").await;
+    assert_eq!(status, 200, "{shown}");
+    let listed = &shown["passwordCredentials"][0];
+    assert_eq!(listed["endDateTime"], end.rfc3339());
+    let secret = secret.expose_secret();
+    assert_eq!(listed["hint"], secret[..3]);
+    assert!(!shown.to_string().contains(secret), "{shown}");
+    for (request, expected) in [
+        (own(&sandbox), 400),
+        (format!("{}?$top=1", own(&sandbox)), 400),
+        (format!("GET applications(appId='{OTHER}'){SELECT}"), 404),
+        ("POST applications".into(), 403),
+        (own(&sandbox).replace("GET", "DELETE"), 403),
+    ] {
+        assert_eq!(graph(&sandbox, &token, &request, "{}").await.0, expected, "{request}");
+    }
+    let mail = TokenRequest::new(sandbox.config()).send(&sandbox).await.1;
+    let mail = mail["access_token"].as_str().unwrap();
+    assert_eq!(graph(&sandbox, mail, &own(&sandbox), "").await.0, 401, "a token for Exchange");
+
+    // A secret that has ended is refused with its own number.
+    sandbox.set_client_secrets_until([(sandbox.config().client_secret.clone(), UnixMillis(0))]);
+    let (_, answer) = TokenRequest::new(sandbox.config()).send(&sandbox).await;
+    assert_eq!(answer["error_codes"][0], 7_000_222, "{answer}");
 }
 
 #[tokio::test]

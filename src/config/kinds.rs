@@ -230,6 +230,14 @@ pub(super) fn https_url(value: &ValueKind) -> Parsed<String> {
     })
 }
 
+/// As [`https_url`], or `off`.
+pub(super) fn https_url_or_off(value: &ValueKind) -> Parsed<Option<String>> {
+    if matches!(value, ValueKind::String(text) if text.trim() == "off") {
+        return Ok(None);
+    }
+    https_url(value).map(Some)
+}
+
 /// One resource and `/.default`, the only form that the client credentials grant takes.
 pub(super) fn scope(value: &ValueKind) -> Parsed<String> {
     let expected = "one URL that ends in `/.default`, such as \

@@ -1,6 +1,8 @@
 //! The layers, lowest first: defaults, variables of other tools, the file, our variables,
 //! `--set`. The `config` crate merges them; each value carries its origin along.
 
+mod presets;
+
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use config::{ConfigBuilder, ConfigError, Map, Source, Value, ValueKind, builder::DefaultState};
@@ -14,7 +16,7 @@ use super::{
     slots::{self, Counts, Slot},
     text, variables,
 };
-use crate::{office365::clouds::Cloud, token::IdentityHost};
+use crate::token::IdentityHost;
 
 /// The settings of one source; only known keys get in.
 #[derive(Clone, Default)]
@@ -305,14 +307,7 @@ impl Settings {
     }
 
     fn compute(&mut self) {
-        let cloud = self.get(&office365::CLOUD).unwrap_or(Cloud::Global);
-        let preset = cloud.preset();
-        let from_cloud = format!("default, cloud \"{}\"", cloud.name());
-        self.fill(&office365::LOGIN_URL.spec, preset.login_url, &from_cloud);
-        self.fill(&office365::SCOPE.spec, preset.scope, &from_cloud);
-        self.fill(&office365::SMTP_HOST.spec, preset.smtp_host, &from_cloud);
-        self.fill(&office365::SMTP_PORT.spec, u64::from(preset.smtp_port), &from_cloud);
-        self.presets_of_routes();
+        self.presets();
 
         let uname = rustix::system::uname();
         let (hostname, ehlo_name) = own_names(&uname.nodename().to_string_lossy());
@@ -320,32 +315,6 @@ impl Settings {
         self.fill(&office365::EHLO_NAME.spec, ehlo_name, "default, the host's name");
         self.name_listeners();
         self.settle_tls();
-    }
-
-    /// A route in another cloud has the preset of that cloud.
-    fn presets_of_routes(&mut self) {
-        let mut presets = Vec::new();
-        for route in self.routes() {
-            let own = route.set_here(&office365::CLOUD.spec);
-            let cloud = own.and_then(|found| office365::CLOUD.parse(&found.value).ok());
-            let Some(cloud) = cloud else { continue };
-            let preset = cloud.preset();
-            let values: [(&'static Spec, ValueKind); 4] = [
-                (&office365::LOGIN_URL.spec, preset.login_url.into()),
-                (&office365::SCOPE.spec, preset.scope.into()),
-                (&office365::SMTP_HOST.spec, preset.smtp_host.into()),
-                (&office365::SMTP_PORT.spec, u64::from(preset.smtp_port).into()),
-            ];
-            for (spec, value) in values {
-                if route.set_here(spec).is_none() {
-                    presets.push((route.slot(spec).path(), value, cloud.name()));
-                }
-            }
-        }
-        for (path, value, cloud) in presets {
-            let origin = Origin::Default(format!("default, cloud \"{cloud}\""));
-            self.values.insert(path, Effective { value, origin });
-        }
     }
 
     fn name_listeners(&mut self) {

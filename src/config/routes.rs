@@ -21,7 +21,7 @@ use crate::{
     queue::{LaneConfig, Pace, Route},
     smtp::{path::Address, path::SenderPattern, sender::SenderMap},
     tls,
-    token::{self, Credential},
+    token::{self, Credential, Graph},
 };
 
 /// Whom mail goes through, checked.
@@ -194,6 +194,7 @@ fn token_values(one: One<'_>) -> Vec<Option<&ValueKind>> {
         &office365::MANAGED_IDENTITY.spec,
         &office365::LOGIN_URL.spec,
         &office365::SCOPE.spec,
+        &office365::GRAPH_URL.spec,
         &office365::CA_FILE.spec,
         &office365::TOKEN_TIMEOUT.spec,
     ];
@@ -331,11 +332,23 @@ fn build_token(one: One<'_>, tls: &Arc<rustls::ClientConfig>) -> Option<token::C
         tenant_id,
         client_id: or_none(one.get(&office365::CLIENT_ID))?,
         scope: one.get(&office365::SCOPE)?,
-        credential,
+        graph: graph(one, &credential),
         client_secret_expires: one.get(&office365::CLIENT_SECRET_EXPIRES),
+        credential,
         request_timeout: one.get(&office365::TOKEN_TIMEOUT)?,
         tls: Arc::clone(tls),
     })
+}
+
+/// Only the end of a secret has to be asked for, and only where nobody has said it.
+fn graph(one: One<'_>, credential: &Credential) -> Option<Graph> {
+    let Credential::ClientSecret(_) = credential else { return None };
+    if one.get(&office365::CLIENT_SECRET_EXPIRES).is_some() {
+        return None;
+    }
+    let url = one.get(&office365::GRAPH_URL)??;
+    let scope = format!("{}/.default", one.get(&office365::CLOUD)?.preset().graph_url);
+    Some(Graph { url, scope })
 }
 
 fn build_delivery(one: One<'_>, tls: &Arc<rustls::ClientConfig>) -> Option<delivery::Config> {

@@ -141,7 +141,10 @@ fn credential(config: &token::Config, now: UnixMillis) -> Check {
         at,
     });
     let certificate = credential.expiry();
-    let of_certificate = certificate.is_some();
+    let known = match certificate {
+        Some(_) => EndKnown::FromCertificate,
+        None => EndKnown::FromConfiguration,
+    };
     let check = match (credential, certificate.or(stated)) {
         (Credential::ManagedIdentity(identity), _) => {
             Check::green(id, subject, format!("asked for at {}", identity.host.url()))
@@ -149,9 +152,10 @@ fn credential(config: &token::Config, now: UnixMillis) -> Check {
         (_, None) => Check::green(
             id,
             subject,
-            "readable; its end is not known (set office365.client_secret_expires to be warned)",
+            "readable; its end is not known on this host (set office365.client_secret_expires to \
+             be warned where Microsoft Graph does not tell)",
         ),
-        (_, Some(expiry)) => expiring(subject, &expiry, of_certificate, now),
+        (_, Some(expiry)) => expiring(&expiry, known, now),
     };
     match credential.thumbprint() {
         Some(thumbprint) => check.fact("thumbprint_sha1", thumbprint),
@@ -159,9 +163,22 @@ fn credential(config: &token::Config, now: UnixMillis) -> Check {
     }
 }
 
-fn expiring(subject: &str, expiry: &Expiry, of_certificate: bool, now: UnixMillis) -> Check {
+/// Who says when the credential ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndKnown {
+    FromCertificate,
+    /// A person wrote it down.
+    FromConfiguration,
+    /// The app registration.
+    FromGraph,
+}
+
+/// How long a credential is good.
+pub(super) fn expiring(expiry: &Expiry, known: EndKnown, now: UnixMillis) -> Check {
     let (days, date) = (expiry.days_left(now), expiry.at.rfc3339());
     let (id, what) = ("credential", &expiry.what);
+    let of_certificate = known == EndKnown::FromCertificate;
+    let subject = if of_certificate { "certificate" } else { "client secret" };
     let check = match days {
         // What a person wrote down may be wrong; a certificate knows.
         ..0 if of_certificate => Check::red(id, subject, format!("{what} ended at {date}")),
@@ -170,8 +187,14 @@ fn expiring(subject: &str, expiry: &Expiry, of_certificate: bool, now: UnixMilli
         _ => {
             let finding =
                 format!("readable, key and certificate belong together; {days} days left");
-            let secret = format!("readable; {days} days left");
-            return Check::green(id, subject, if of_certificate { finding } else { secret });
+            let finding = match known {
+                EndKnown::FromCertificate => finding,
+                EndKnown::FromConfiguration => format!("readable; {days} days left"),
+                EndKnown::FromGraph => {
+                    format!("{days} days left, as the app registration has it: until {date}")
+                }
+            };
+            return Check::green(id, subject, finding);
         }
     };
     if of_certificate {
@@ -185,10 +208,14 @@ fn expiring(subject: &str, expiry: &Expiry, of_certificate: bool, now: UnixMilli
                  key.pem -out certificate.pem",
             )
     } else {
-        check.cure(
+        let anew = match known {
+            EndKnown::FromGraph => ".",
+            _ => ", and set office365.client_secret_expires anew.",
+        };
+        check.cure(format!(
             "Create a new secret under App registrations > Certificates & secrets (24 months at \
-             most), put its Value in place, and set office365.client_secret_expires anew.",
-        )
+             most), put its Value in place{anew}"
+        ))
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     Case, claims,
     login_host::sentence,
     report::{Check, Report},
+    settings::{EndKnown, expiring},
 };
 use crate::{
     office365::entra::{self, Ids},
@@ -22,13 +23,16 @@ pub(super) struct Token {
 pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> Option<Token> {
     let (id, subject) = ("token", "access token");
     let config = case.identity.token.clone();
-    let token = match token::fetch(config, case.clock).await {
-        Ok(token) => token,
+    let (token, secret_ends) = match token::examine(config, case.clock).await {
+        Ok(found) => found,
         Err(error) => {
             report.add(refused(case, &error));
             return None;
         }
     };
+    if let Some(expiry) = secret_ends {
+        report.add(expiring(&expiry, EndKnown::FromGraph, case.now()));
+    }
     let left = token.expires_at().since(case.now()).as_secs();
     let left = humantime::format_duration(std::time::Duration::from_secs(left / 60 * 60));
     report.add(Check::green(id, subject, format!("obtained, good for {left}")));

@@ -27,7 +27,7 @@ pub struct Preset {
     pub smtp_host: &'static str,
     /// The submission port.
     pub smtp_port: u16,
-    /// Microsoft Graph, for the set-up: `https://` and a host, no slash at the end.
+    /// Microsoft Graph, for the set-up and the end of a secret: `https://` and a host, no slash at the end.
     pub graph_url: &'static str,
 }
 

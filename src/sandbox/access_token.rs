@@ -45,6 +45,8 @@ pub(super) struct Request<'r> {
     pub lifetime: Duration,
     /// Whether it carries the role `SMTP.SendAsApp`.
     pub consented: bool,
+    /// Whether it carries Graph's role `Application.Read.All`.
+    pub reads: bool,
     pub content: Content,
 }
 
@@ -80,6 +82,7 @@ struct Issued {
     content: Content,
     expires: UnixMillis,
     holder: Holder,
+    reads: bool,
 }
 
 /// Why a token does not open a mailbox.
@@ -114,8 +117,8 @@ impl Tokens {
             object_id: request.object_id.to_owned(),
             consented: request.consented,
         };
-        let Request { resource, content, .. } = *request;
-        tokens.insert(token.clone(), Issued { resource, content, expires, holder });
+        let Request { resource, content, reads, .. } = *request;
+        tokens.insert(token.clone(), Issued { resource, content, expires, holder, reads });
         token.into()
     }
 
@@ -125,6 +128,14 @@ impl Tokens {
         if let Some(issued) = tokens.get_mut(token) {
             issued.expires = now;
         }
+    }
+
+    /// The roles in `token`, if it was issued here for Graph and is good at `now`.
+    pub fn check_graph(&self, token: &str, now: UnixMillis) -> Option<Vec<String>> {
+        let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let issued = tokens.get(token)?;
+        let is_good = issued.resource == Resource::Graph && issued.expires > now;
+        is_good.then(|| if issued.reads { vec![READ_ALL.to_owned()] } else { Vec::new() })
     }
 
     /// Whose `token` is, if it was issued here for Exchange and is good at `now`.
@@ -147,6 +158,9 @@ impl fmt::Debug for Tokens {
         f.write_str("Tokens(..)")
     }
 }
+
+/// Graph's role with which an application may read app registrations, its own among them.
+pub(super) const READ_ALL: &str = "Application.Read.All";
 
 fn header() -> serde_json::Value {
     let key = random::hex(27);
@@ -176,6 +190,9 @@ fn claims(request: &Request<'_>, now: UnixMillis, expires: UnixMillis) -> serde_
     });
     if request.resource == Resource::Exchange && request.consented {
         claims["roles"] = serde_json::json!(["SMTP.SendAsApp"]);
+    }
+    if request.resource == Resource::Graph && request.reads {
+        claims["roles"] = serde_json::json!([READ_ALL]);
     }
     match request.content {
         Content::Usual => {}
@@ -214,6 +231,7 @@ mod tests {
             resource,
             lifetime: Duration::from_secs(60),
             consented: true,
+            reads: false,
             content: Content::Usual,
         }
     }

@@ -34,6 +34,9 @@ pub struct Config {
     pub client_id: String,
     /// Its secret.
     pub client_secret: SecretString,
+    /// Whether applications have the Graph permission `Application.Read.All`, with which they may
+    /// read their own registration.
+    pub application_reads: bool,
     /// The Object ID that Exchange was told in `New-ServicePrincipal`; `None` for the right one. With
     /// another, no token opens a mailbox.
     pub object_id_in_exchange: Option<String>,
@@ -89,6 +92,7 @@ impl Default for Config {
             tenant_domain: "sandbox.example".into(),
             client_id: "c1e47a52-6d3b-4f89-8a2e-0b9d5f7c3e61".into(),
             client_secret: random::client_secret().into(),
+            application_reads: false,
             object_id_in_exchange: None,
             mailboxes: vec!["relay@sandbox.example".into()],
             send_as: SendAs::default(),

@@ -9,7 +9,7 @@ use std::{
 
 use ring::digest;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use x509_cert::{Certificate, der::Decode};
 
 use super::{
@@ -125,9 +125,35 @@ impl Default for FederatedClaims {
     }
 }
 
+/// A client secret as it is registered.
+pub(super) struct Secret {
+    value: SecretString,
+    id: String,
+    /// `None` for one that never ends.
+    end: Option<UnixMillis>,
+}
+
+impl Secret {
+    pub fn new(value: SecretString, end: Option<UnixMillis>) -> Self {
+        Self { value, id: random::guid(), end }
+    }
+
+    /// As Graph shows it: by how it begins.
+    fn json(&self) -> Value {
+        json!({
+            "customKeyIdentifier": null,
+            "displayName": "sandbox",
+            "endDateTime": self.end.map_or(FAR_END.to_owned(), UnixMillis::rfc3339),
+            "hint": self.value.expose_secret().chars().take(3).collect::<String>(),
+            "keyId": self.id,
+            "secretText": null,
+        })
+    }
+}
+
 /// Everything that is registered, and what has been used up.
 pub(super) struct Credentials {
-    secrets: Mutex<Vec<SecretString>>,
+    secrets: Mutex<Vec<Secret>>,
     certificates: Mutex<Vec<Registered>>,
     issuer: Mutex<Option<RsaKey>>,
     /// Ids of assertions, with when they end anyway.
@@ -137,7 +163,7 @@ pub(super) struct Credentials {
 impl Credentials {
     pub fn new(config: &Config) -> Self {
         Self {
-            secrets: Mutex::new(vec![config.client_secret.clone()]),
+            secrets: Mutex::new(vec![Secret::new(config.client_secret.clone(), None)]),
             certificates: Mutex::default(),
             issuer: Mutex::default(),
             used: Mutex::default(),
@@ -155,8 +181,13 @@ impl Credentials {
     }
 
     /// One more secret is right.
-    pub fn add_secret(&self, secret: SecretString) {
+    pub fn add_secret(&self, secret: Secret) {
         lock(&self.secrets).push(secret);
+    }
+
+    /// The secrets as Graph shows them.
+    pub fn shown_secrets(&self) -> Vec<Value> {
+        lock(&self.secrets).iter().map(Secret::json).collect()
     }
 
     /// The secret that was added at this place is right no more.
@@ -173,7 +204,7 @@ impl Credentials {
     }
 
     /// From now on these secrets are right, and no others.
-    pub fn set_secrets(&self, secrets: Vec<SecretString>) {
+    pub fn set_secrets(&self, secrets: Vec<Secret>) {
         *lock(&self.secrets) = secrets;
     }
 
@@ -223,10 +254,14 @@ impl Credentials {
     ) -> Result<Proved, TokenRefusal> {
         let (secret, assertion) = (form.value("client_secret"), form.value("client_assertion"));
         if let Some(secret) = secret {
-            let right = lock(&self.secrets).iter().any(|known| known.expose_secret() == secret);
-            return match right {
-                true => Ok(Proved::Secret),
-                false => Err(TokenRefusal::wrong_secret(client_id)),
+            let secrets = lock(&self.secrets);
+            let mut same = secrets.iter().filter(|known| known.value.expose_secret() == secret);
+            return match same.next() {
+                None => Err(TokenRefusal::wrong_secret(client_id)),
+                Some(known) if known.end.is_some_and(|end| end <= now) => {
+                    Err(TokenRefusal::expired_secret(client_id))
+                }
+                Some(_) => Ok(Proved::Secret),
             };
         }
         let assertion = assertion.ok_or_else(TokenRefusal::no_credential)?;
@@ -288,6 +323,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const FAR_END: &str = "2299-12-31T00:00:00Z";
 const ISSUER: &str = "https://issuer.sandbox.example/";
 const SUBJECT: &str = "system:serviceaccount:mail:o365-relay";
 const AUDIENCE: &str = "api://AzureADTokenExchange";

@@ -132,6 +132,12 @@ impl TokenRefusal {
         Self::new("invalid_client", 7_000_215, text)
     }
 
+    pub fn expired_secret(client_id: &str) -> Self {
+        let app = shown(client_id);
+        let text = format!("The provided client secret keys for app '{app}' are expired.");
+        Self::new("invalid_client", 7_000_222, text)
+    }
+
     pub fn unknown_certificate() -> Self {
         let text = "The certificate used to sign the client assertion is not registered on \
                     application.";
@@ -184,11 +190,7 @@ impl TokenRefusal {
                 "Access has been blocked by Conditional Access policies. The access policy does \
                  not allow token issuance.",
             ),
-            1 => Self::new(
-                "invalid_client",
-                7_000_222,
-                format!("The provided client secret keys for app '{app}' are expired."),
-            ),
+            1 => Self::expired_secret(client_id),
             2 => {
                 Self::new("invalid_grant", 530_035, "Access has been blocked by security defaults.")
             }

@@ -6,7 +6,7 @@ mod calls;
 use hyper::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::{faults::Stage, form::decode, random, tenant::Tenant};
+use super::{access_token::READ_ALL, faults::Stage, form::decode, random, tenant::Tenant};
 
 /// What Graph answers: a status and JSON, or nothing for 204.
 pub(super) type Answer = (StatusCode, Option<Value>);
@@ -60,7 +60,7 @@ impl No {
 /// Answers one request.
 pub(super) fn answer(request: &Request<'_>, tenant: &Tenant) -> Result<Answer, No> {
     let scopes = bearer(request.headers)
-        .and_then(|token| tenant.admins.scopes(token, tenant.now()))
+        .and_then(|token| tenant.graph_permissions(token))
         .ok_or_else(|| {
             let text = "Access token is empty, expired, or not for Microsoft Graph.";
             no(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", text)
@@ -77,18 +77,30 @@ pub(super) fn answer(request: &Request<'_>, tenant: &Tenant) -> Result<Answer, N
         });
     }
     let parts: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
-    let scope = match parts.get(2) {
-        Some(&"appRoleAssignments") if request.method != Method::GET => {
-            "AppRoleAssignment.ReadWrite.All"
+    let needed: &[&str] = match parts.as_slice() {
+        [_, _, "appRoleAssignments", ..] if request.method != Method::GET => {
+            &["AppRoleAssignment.ReadWrite.All"]
         }
-        _ => "Application.ReadWrite.All",
+        ["applications", ..] if request.method == Method::GET => &[WRITE_ALL, READ_ALL],
+        [one] if request.method == Method::GET && client_id_in(one).is_some() => {
+            &[WRITE_ALL, READ_ALL]
+        }
+        _ => &[WRITE_ALL],
     };
-    if !scopes.iter().any(|granted| granted == scope) {
-        let text = format!("Insufficient privileges to complete the operation: {scope}.");
+    if !scopes.iter().any(|granted| needed.contains(&granted.as_str())) {
+        let first = needed.first().copied().unwrap_or_default();
+        let text = format!("Insufficient privileges to complete the operation: {first}.");
         return Err(no(StatusCode::FORBIDDEN, "Authorization_RequestDenied", text));
     }
     calls::route(request, &parts, tenant)
 }
+
+/// `applications(appId='...')` names an application by its client id.
+fn client_id_in(part: &str) -> Option<&str> {
+    part.strip_prefix("applications(appId='")?.strip_suffix("')")
+}
+
+const WRITE_ALL: &str = "Application.ReadWrite.All";
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
@@ -133,6 +145,13 @@ impl Request<'_> {
             None => Ok(()),
             Some((name, _)) => Err(bad(format!("The query option {name} is not known."))),
         }
+    }
+
+    /// What `$select` names, where nothing else is asked.
+    fn selected(&self) -> Result<Option<Vec<String>>, No> {
+        self.only_select()?;
+        let names = |(_, value): (String, String)| value.split(',').map(str::to_owned).collect();
+        Ok(self.options()?.into_iter().map(names).next())
     }
 
     fn options(&self) -> Result<Vec<(String, String)>, No> {

@@ -224,6 +224,7 @@ impl Tenant {
             resource,
             lifetime,
             consented: holder.consented,
+            reads: self.config.application_reads,
             content,
         };
         let client_id = holder.client_id.clone();
@@ -275,6 +276,20 @@ impl Tenant {
         connections.entry(mailbox.clone()).or_default().push(connection);
         let newcomer = newcomer.map(|holder| holder.object_id);
         Ok(Login { tenant: Arc::clone(self), mailbox: mailbox.clone(), newcomer, connection })
+    }
+
+    /// What the holder of this token may do in Graph: an admin, or an application.
+    pub fn graph_permissions(&self, token: &str) -> Option<Vec<String>> {
+        let now = self.now();
+        self.admins.scopes(token, now).or_else(|| self.tokens.check_graph(token, now))
+    }
+
+    /// The secrets of the application with this client id, as Graph shows them.
+    pub fn shown_secrets(&self, client_id: &str) -> Option<Vec<serde_json::Value>> {
+        if client_id.eq_ignore_ascii_case(&self.config.client_id) {
+            return Some(self.credentials.shown_secrets());
+        }
+        Some(self.registry.application(client_id)?.credentials.shown_secrets())
     }
 
     /// Makes `token` one that has expired.

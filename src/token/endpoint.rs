@@ -7,7 +7,7 @@ mod proof;
 mod secrets;
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -55,6 +55,15 @@ impl Endpoint {
         Self { config, clock, target, secrets: Secrets::default(), expiry }
     }
 
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// From now on the credential is known to end then.
+    pub(super) fn set_expiry(&self, expiry: Option<Expiry>) {
+        *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = expiry;
+    }
+
     async fn ask(&self, url: &TokenUrl, http: &Http) -> Result<Fetched, TokenError> {
         match &self.config.credential {
             Credential::ClientSecret(secrets) => self.ask_with_one_of(secrets, url, http).await,
@@ -62,7 +71,7 @@ impl Endpoint {
                 let (client_id, audience) = (&self.config.client_id, &self.config.token_url);
                 let (assertion, expiry) =
                     proof::assertion(files, client_id, audience, self.clock.now()).await?;
-                *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = Some(expiry);
+                self.set_expiry(Some(expiry));
                 self.grant(url, http, Proof::Assertion(assertion)).await
             }
             Credential::FederatedToken(path) => {
@@ -79,9 +88,19 @@ impl Endpoint {
         identity::fetch(identity, &self.config.scope, within, self.clock.now()).await
     }
 
-    /// One request with one proof.
+    /// One request for the scope of mail, with one proof.
     async fn grant(
         &self,
+        url: &TokenUrl,
+        http: &Http,
+        proof: Proof,
+    ) -> Result<Fetched, TokenError> {
+        self.grant_for(&self.config.scope, url, http, proof).await
+    }
+
+    async fn grant_for(
+        &self,
+        scope: &str,
         url: &TokenUrl,
         http: &Http,
         proof: Proof,
@@ -94,7 +113,7 @@ impl Endpoint {
         let client = client.set_token_uri(url.clone());
         let exchange = http.exchange();
         let mut request =
-            client.exchange_client_credentials().add_scope(Scope::new(self.config.scope.clone()));
+            client.exchange_client_credentials().add_scope(Scope::new(scope.to_owned()));
         if let Proof::Assertion(assertion) = &proof {
             request = request
                 .add_extra_param("client_assertion_type", ASSERTION_TYPE)
@@ -120,23 +139,37 @@ impl Endpoint {
     }
 }
 
-impl Source for Endpoint {
+impl Source for Arc<Endpoint> {
     async fn fetch(&self) -> Result<Fetched, TokenError> {
-        if let Credential::ManagedIdentity(identity) = &self.config.credential {
-            return self.ask_host(identity).await;
-        }
-        let (url, http) = self.target.as_ref().map_err(|reason| TokenError::Address {
-            url: self.config.token_url.clone(),
-            reason: reason.clone(),
-        })?;
-        let after = self.config.request_timeout;
-        tokio::time::timeout(after, self.ask(url, http))
-            .await
-            .unwrap_or_else(|_| Err(TokenError::Timeout { host: http.host().to_owned(), after }))
+        Endpoint::fetch(self).await
     }
 
     fn expiry(&self) -> Option<Expiry> {
         self.expiry.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Endpoint {
+    fn reach(&self) -> Result<(&TokenUrl, &Http), TokenError> {
+        match &self.target {
+            Ok((url, http)) => Ok((url, http)),
+            Err(reason) => Err(TokenError::Address {
+                url: self.config.token_url.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// Asks once, within the time limit of a request.
+    pub(super) async fn fetch(&self) -> Result<Fetched, TokenError> {
+        if let Credential::ManagedIdentity(identity) = &self.config.credential {
+            return self.ask_host(identity).await;
+        }
+        let (url, http) = self.reach()?;
+        let after = self.config.request_timeout;
+        tokio::time::timeout(after, self.ask(url, http))
+            .await
+            .unwrap_or_else(|_| Err(TokenError::Timeout { host: http.host().to_owned(), after }))
     }
 }
 
@@ -145,13 +178,20 @@ fn target(config: &Config) -> Result<(TokenUrl, Http), String> {
     if url.url().scheme() != "https" {
         return Err("it does not start with https://".into());
     }
-    let mut host = url.url().host_str().ok_or("it names no host")?.to_owned();
-    if let Some(port) = url.url().port() {
-        host = format!("{host}:{port}"); // not that of https, so worth telling
-    }
+    let host = host_of(&config.token_url).ok_or("it names no host")?;
     // Half of the time, so that an address that swallows packets shows as that.
     let http = Http::new(&config.tls, host, config.request_timeout / 2);
     Ok((url, http))
+}
+
+/// The host that an https URL names, with its port if that is not the one of https.
+pub(super) fn host_of(url: &str) -> Option<String> {
+    let url = oauth2::url::Url::parse(url).ok()?;
+    let host = url.host_str()?.to_owned();
+    Some(match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    })
 }
 
 /// What an answer without a token means.

@@ -16,12 +16,17 @@ impl Expiry {
     /// That of a client secret, where the configuration tells it.
     pub(super) fn of_secret(config: &Config) -> Option<Self> {
         let Credential::ClientSecret(_) = config.credential else { return None };
+        config.client_secret_expires.map(|at| Self::of_secret_of(config, at))
+    }
+
+    /// That of the account's client secret, known from elsewhere.
+    pub(super) fn of_secret_of(config: &Config, at: UnixMillis) -> Self {
         // Several secrets have nothing else to tell them apart by.
         let what = match config.account.as_str() {
             "" => "client secret".to_owned(),
             account => format!("client secret of {account}"),
         };
-        config.client_secret_expires.map(|at| Self { what, at })
+        Self { what, at }
     }
 
     /// That of a certificate that was read.

@@ -154,6 +154,17 @@ impl Shared {
         self.states.send_replace(state);
     }
 
+    /// Tells the end of the credential, if that is news.
+    pub(super) fn publish_expiry(&self, expiry: Option<&Expiry>) {
+        self.states.send_if_modified(|state| {
+            let is_news = state.expiry.as_ref() != expiry;
+            if is_news {
+                state.expiry = expiry.cloned();
+            }
+            is_news
+        });
+    }
+
     /// The task ends: nobody has to wait for it any more.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);

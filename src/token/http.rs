@@ -14,6 +14,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{Stage, TokenError};
 
@@ -63,6 +64,21 @@ impl Http {
 
     pub(super) fn exchange(&self) -> Exchange<'_> {
         Exchange { http: self, answer: OnceLock::new() }
+    }
+
+    /// One GET with a bearer token (RFC 6750 section 2.1).
+    pub(super) async fn get(&self, url: &str, token: &SecretString) -> Result<Answer, TokenError> {
+        let invalid = |reason: String| TokenError::Address { url: url.to_owned(), reason };
+        let bearer = format!("Bearer {}", token.expose_secret());
+        let mut bearer =
+            HeaderValue::try_from(bearer).map_err(|error| invalid(error.to_string()))?;
+        bearer.set_sensitive(true);
+        let request = Request::get(url).header(header::AUTHORIZATION, bearer).body(Vec::new());
+        let request = request.map_err(|error| invalid(error.to_string()))?;
+        let (head, body) = self.send(request).await?.into_parts();
+        let status = head.status.as_u16();
+        let body = self.body(status, body).await?;
+        Ok(Answer { status, headers: head.headers, body })
     }
 
     async fn send(&self, request: HttpRequest) -> Result<Response<Incoming>, TokenError> {

@@ -99,7 +99,9 @@ impl<S: Source> Refresher<S> {
     /// Says in time that the credential is going to end.
     fn remind(&mut self) {
         let now = self.clock.now();
-        if let Some(expiry) = self.source.expiry()
+        let expiry = self.source.expiry();
+        self.shared.publish_expiry(expiry.as_ref());
+        if let Some(expiry) = expiry
             && self.reminder.is_due(&expiry, now)
         {
             self.events.ends_soon(&expiry, now);

@@ -35,6 +35,7 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &SCOPE,
     &SMTP_HOST,
     &SMTP_PORT,
+    &GRAPH_URL,
     &CA_FILE,
     &MAX_CONNECTIONS,
     &MESSAGES_PER_MINUTE,
@@ -183,7 +184,7 @@ pub(in crate::config) static CLOUD: Key<Cloud> = Key::new(
     "cloud",
     Text("global"),
     "Microsoft's cloud: \"global\" (GCC too), \"gcc-high\", \"dod\", \"china\", or \"hve\" for \
-     High Volume Email. It sets the four keys below.",
+     High Volume Email. It sets the five keys below.",
     |value| kinds::choice(value, &Cloud::ALL),
 );
 
@@ -218,6 +219,20 @@ pub(in crate::config) static SMTP_PORT: Key<u16> = Key::new(
     Computed { sample: "587", from: CLOUD_PRESET },
     "The submission port, with STARTTLS.",
     |value| kinds::count(value, 1..=65_535),
+);
+
+/// `None` if it is not to be asked.
+pub(in crate::config) static GRAPH_URL: Key<Option<String>> = Key::new(
+    OFFICE365,
+    "graph_url",
+    Computed {
+        sample: "https://graph.microsoft.com",
+        from: "the preset of `cloud`, \"off\" where `login_url` is not that of the preset",
+    },
+    "Microsoft Graph, asked once a day when the client secret ends if `client_secret_expires` does \
+     not say; it tells where the application may read itself (Application.Read.All). \"off\": it is \
+     not asked.",
+    kinds::https_url_or_off,
 );
 
 pub(in crate::config) static CA_FILE: Key<PathBuf> = Key::new(

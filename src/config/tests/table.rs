@@ -45,7 +45,8 @@ fn debug(config: &Config) -> String {
     let Config { listeners, store, token, delivery, queue, http, telemetry, .. } = config;
     let token = (&token.token_url, &token.client_id, &token.scope, token.request_timeout);
     let expires = config.token.client_secret_expires;
-    let token = format!("{token:?} {:?} {expires:?}", config.token.credential);
+    let graph = &config.token.graph;
+    let token = format!("{token:?} {:?} {expires:?} {graph:?}", config.token.credential);
     let delivery = format!(
         "{:?} {:?} {:?} {:?} {:?} {:?}",
         delivery.host,
@@ -115,6 +116,7 @@ fn every_key_has_an_effect() {
             "office365.mailbox" => "other@contoso.com".into(),
             "office365.cloud" => "china".into(),
             "office365.login_url" => "https://login.example".into(),
+            "office365.graph_url" => "https://graph.example".into(),
             "office365.scope" => "https://mail.example/.default".into(),
             "office365.smtp_host" | "office365.ehlo_name" | "listener.hostname" => {
                 "a-host.example".into()

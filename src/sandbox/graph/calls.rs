@@ -4,9 +4,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, No, Request, bad, members, no, not_found};
+use super::{Answer, No, Request, bad, client_id_in, members, no, not_found};
+use crate::clock::UnixMillis;
 use crate::sandbox::{
-    credentials::Registered,
+    credentials::{Registered, Secret},
     faults::Stage,
     random,
     registry::{Application, EXCHANGE_APP_ID, Principal, SEND_AS_APP},
@@ -28,6 +29,9 @@ pub(super) fn route(request: &Request<'_>, parts: &[&str], tenant: &Tenant) -> R
         ("GET", ["servicePrincipals", id, "appRoleAssignments"]) => call.list_roles(id),
         ("POST", ["servicePrincipals", id, "appRoleAssignments"]) => call.assign_role(id),
         ("DELETE", ["directory", "deletedItems", id]) => call.purge(id),
+        ("GET", [one]) if client_id_in(one).is_some() => {
+            call.show_secrets(client_id_in(one).unwrap_or_default())
+        }
         _ => Err(no(
             StatusCode::NOT_FOUND,
             "BadRequest",
@@ -95,6 +99,16 @@ impl Call<'_> {
         Ok((StatusCode::OK, Some(found.ok_or_else(|| not_found(id))?.json())))
     }
 
+    /// An application by its client id: the sandbox shows its secrets and nothing else of it.
+    fn show_secrets(&self, client_id: &str) -> Result<Answer, No> {
+        if self.request.selected()?.is_none_or(|names| names != ["passwordCredentials"]) {
+            return Err(bad("The sandbox wants $select=passwordCredentials here."));
+        }
+        self.reach(client_id)?;
+        let secrets = self.tenant.shown_secrets(client_id).ok_or_else(|| not_found(client_id))?;
+        Ok((StatusCode::OK, Some(json!({ "passwordCredentials": secrets }))))
+    }
+
     /// `keyCredentials` replaces the whole list.
     fn set_certificates(&self, id: &str) -> Result<Answer, No> {
         let body = self.request.object(&["keyCredentials"], &[])?;
@@ -132,9 +146,10 @@ impl Call<'_> {
         };
         let asked = members("passwordCredential", asked, &["displayName", "endDateTime"], &[])?;
         let end = text(&asked, "endDateTime")?;
-        if end.parse::<jiff::Timestamp>().is_err() {
+        let Ok(ends) = end.parse::<jiff::Timestamp>() else {
             return Err(bad("endDateTime is no time."));
-        }
+        };
+        let ends = Some(UnixMillis(ends.as_millisecond()));
         let mut state = self.tenant.registry.lock();
         let mut applications = state.applications.iter_mut();
         let application =
@@ -148,7 +163,7 @@ impl Call<'_> {
             "secretText": null,
         });
         application.secrets.push(shown.clone());
-        application.credentials.add_secret(secret.as_str().into());
+        application.credentials.add_secret(Secret::new(secret.as_str().into(), ends));
         shown["secretText"] = secret.into();
         Ok((StatusCode::OK, Some(shown)))
     }

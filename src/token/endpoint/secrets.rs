@@ -1,17 +1,31 @@
 //! Two secrets side by side: the old one until it ends, the new one from when Entra ID knows it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use oauth2::TokenUrl;
+use ring::digest::{SHA256, digest};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{Endpoint, Proof};
-use crate::token::{Fetched, SecretFault, SecretSource, TokenError, http::Http};
+use crate::token::{Credential, Fetched, SecretFault, SecretSource, TokenError, http::Http};
 
 /// Remembers which of several secrets worked.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     /// Its place in the list; the first, as long as none has worked.
     good: AtomicUsize,
+    /// Its digest, by which another one is told; `None` as long as none has worked.
+    digest: Mutex<Option<SecretDigest>>,
+}
+
+/// What tells two secrets apart and shows neither.
+pub(in crate::token) type SecretDigest = [u8; 32];
+
+fn digest_of(secret: &SecretString) -> Option<SecretDigest> {
+    digest(&SHA256, secret.expose_secret().as_bytes()).as_ref().try_into().ok()
 }
 
 impl Endpoint {
@@ -29,13 +43,17 @@ impl Endpoint {
         let mut failed: Vec<(String, TokenError)> = Vec::new();
         for place in std::iter::once(good).chain(others) {
             let Some(source) = sources.get(place) else { continue };
-            let outcome = match source.read().await {
-                Ok(secret) => self.grant(url, http, Proof::Secret(secret)).await,
-                Err(error) => Err(error),
+            let (digest, outcome) = match source.read().await {
+                Ok(secret) => {
+                    let digest = digest_of(&secret);
+                    (digest, self.grant(url, http, Proof::Secret(secret)).await)
+                }
+                Err(error) => (None, Err(error)),
             };
             match outcome {
                 Ok(fetched) => {
                     self.secrets.good.store(place, Ordering::Relaxed);
+                    *self.secrets.digest.lock().unwrap_or_else(PoisonError::into_inner) = digest;
                     return Ok(fetched);
                 }
                 Err(error) if is_about_the_secret(&error) => failed.push((source.name(), error)),
@@ -44,6 +62,30 @@ impl Endpoint {
             }
         }
         Err(matters(failed, sources.len() > 1))
+    }
+
+    /// Which secret worked last; `None` as long as none has.
+    pub(in crate::token) fn secret_in_use(&self) -> Option<SecretDigest> {
+        *self.secrets.digest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A token for another scope than that of mail, and the secret that it was asked for with:
+    /// the one that worked last. What comes of it changes nothing for mail.
+    pub(in crate::token) async fn with_secret_in_use(
+        &self,
+        scope: &str,
+    ) -> Result<(SecretString, SecretString), TokenError> {
+        let (url, http) = self.reach()?;
+        let sources = match &self.config.credential {
+            Credential::ClientSecret(sources) => sources.as_slice(),
+            _ => &[],
+        };
+        let Some(source) = sources.get(self.secrets.good.load(Ordering::Relaxed)) else {
+            return Err(TokenError::Secret { path: None, reason: SecretFault::Empty });
+        };
+        let secret = source.read().await?;
+        let fetched = self.grant_for(scope, url, http, Proof::Secret(secret.clone())).await?;
+        Ok((fetched.token, secret))
     }
 }
 

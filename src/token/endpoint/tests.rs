@@ -94,6 +94,7 @@ impl Server {
             scope: "https://outlook.office365.com/.default".into(),
             credential: Credential::ClientSecret(vec![secret]),
             client_secret_expires: None,
+            graph: None,
             request_timeout: Duration::from_secs(20),
             tls: tls::client_config_with_roots(roots),
         }
