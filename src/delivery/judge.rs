@@ -29,13 +29,15 @@ pub fn judge(stage: Stage, reply: &Reply) -> Judgement {
         (true, Some(row)) if row.scope.pauses() => row.scope,
         (true, _) if stage == Stage::Auth && reply.code().is_permanent() => Scope::Lane,
         (true, _) => Scope::Relay,
+        // A recipient that is named as late as that takes the message with it.
+        (false, Some(row)) if row.scope == Scope::Recipient => class(stage, reply),
         (false, Some(row)) => row.scope,
         (false, None) => class(stage, reply),
     };
     let pause = match row {
-        Some(row) => row.pause,
-        None if stage == Stage::Auth && reply.code().is_permanent() => PauseRule::LOGIN,
-        None => PauseRule::NETWORK,
+        Some(row) if row.scope == scope => row.pause,
+        _ if stage == Stage::Auth && reply.code().is_permanent() => PauseRule::LOGIN,
+        _ => PauseRule::NETWORK,
     };
     Judgement { scope, pause, row }
 }
@@ -98,6 +100,32 @@ mod tests {
         );
         assert_eq!(scope(Stage::EndOfData, "421 4.4.2 Connection dropped"), Scope::Transient);
         assert_eq!(scope(Stage::Mail, "503 5.5.1 bad sequence"), Scope::Transient);
+    }
+
+    #[test]
+    fn an_address_hurts_its_recipient_only_where_it_is_named() {
+        for line in ["550 5.5.105", "501 5.1.3 Invalid address"] {
+            assert_eq!(scope(Stage::Rcpt, line), Scope::Recipient, "{line}");
+            assert_eq!(scope(Stage::EndOfData, line), Scope::Message, "{line}");
+            assert_eq!(scope(Stage::Auth, line), Scope::Lane, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_is_out_of_step_waits_as_a_refused_one() {
+        let reply = Reply::parse(b"503 5.5.1 Bad sequence of commands\r\n").unwrap();
+        let judgement = judge(Stage::Auth, &reply);
+        assert_eq!((judgement.scope, judgement.pause), (Scope::Lane, PauseRule::LOGIN));
+        assert_eq!(judge(Stage::Ehlo, &reply).pause, PauseRule::NETWORK);
+    }
+
+    #[test]
+    fn what_high_volume_email_says_to_a_login_fails_no_message() {
+        for code in ["535 5.7.142", "535 5.7.143", "535 5.7.144", "550 5.7.240", "501 5.5.126"] {
+            for stage in [Stage::Auth, Stage::Mail, Stage::EndOfData] {
+                assert_eq!(scope(stage, code), Scope::Lane, "{code}");
+            }
+        }
     }
 
     #[test]

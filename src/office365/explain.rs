@@ -133,7 +133,10 @@ pub fn explain(finding: &Finding, ids: &Ids<'_>, names: &Names<'_>) -> Vec<Expla
             .into_iter()
             .collect(),
         Finding::Reply(reply) => replies::lookup(reply)
-            .map(|row| Explanation { subject: reply.to_string(), ..of_row(row, names) })
+            .map(|row| Explanation {
+                subject: reply.to_string().trim_end().to_owned(),
+                ..of_row(row, names)
+            })
             .into_iter()
             .collect(),
         Finding::Status(code, enhanced) => {
