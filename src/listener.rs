@@ -71,6 +71,8 @@ pub struct Config {
     pub default_domain: Option<String>,
     /// The address for a missing From field when the reverse-path is null.
     pub fallback_from: String,
+    /// Whether a missing From field is added.
+    pub add_from: bool,
     /// Largest message, in octets of mail data (RFC 1870).
     pub max_message_size: u64,
     /// Most recipients in one mail transaction; more get 452 4.5.3.

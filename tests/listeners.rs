@@ -81,6 +81,21 @@ async fn each_listener_has_its_own_networks_sender_and_limits() {
 }
 
 #[tokio::test]
+async fn a_missing_from_field_is_added_unless_the_listener_is_told_otherwise() {
+    for (add_from, expected) in [(true, 1), (false, 0)] {
+        let relay = Relay::start_all(vec![Config { add_from, ..listener_config() }]);
+        let mut client = Client::new(TcpStream::connect(relay.tcp[0]).await.unwrap());
+        send(&mut client).await;
+        let entries = relay.entries().await;
+        let octets = String::from_utf8(relay.octets(&entries[0]).await).unwrap();
+        let begin_with = |name| octets.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(begin_with("From: app@b.example"), expected, "{octets}");
+        assert_eq!(begin_with("From"), expected, "{octets}");
+        assert_eq!((begin_with("Date: "), begin_with("Message-ID: ")), (1, 1), "{octets}");
+    }
+}
+
+#[tokio::test]
 async fn a_listener_without_room_leaves_the_others_theirs() {
     let relay = Relay::start_all(vec![
         several(1, Config { max_connections: 3, ..listener_config() }),

@@ -173,6 +173,7 @@ fn build_one(settings: &Settings, one: One<'_>) -> Option<listener::Config> {
         hostname: one.get(&keys::HOSTNAME)?,
         default_domain: one.get(&keys::DEFAULT_DOMAIN),
         fallback_from: routes::fallback_from(settings)?,
+        add_from: one.get(&keys::ADD_FROM)?,
         max_message_size: one.get(&keys::MAX_MESSAGE_SIZE)?,
         max_recipients: one.get(&keys::MAX_RECIPIENTS)?,
         max_connections: one.get(&keys::MAX_CONNECTIONS)?,

@@ -44,12 +44,12 @@ impl Incoming {
             date: &date,
         };
         let edited = received.field().into_bytes();
-        let from = match &envelope.reverse_path {
+        let from = shared.config.add_from.then(|| match &envelope.reverse_path {
             ReversePath::Address(address) => address.to_string(),
             ReversePath::Null => shared.config.fallback_from.clone(),
-        };
+        });
         let message_id = format!("<{}@{}>", draft.id(), shared.config.hostname);
-        let editor = HeaderEditor::new(Repair { from: Some(from), date, message_id });
+        let editor = HeaderEditor::new(Repair { from, date, message_id });
         Self {
             envelope,
             client: client.to_string(),

@@ -51,6 +51,7 @@ pub fn listener_config() -> listener::Config {
         hostname: "relay.example".into(),
         default_domain: None,
         fallback_from: LANE.into(),
+        add_from: true,
         max_message_size: 1_000_000,
         max_recipients: 100,
         max_connections: 100,

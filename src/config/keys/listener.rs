@@ -44,6 +44,7 @@ pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &MIN_DATA_RATE,
     &MAX_FAULTS,
     &BARE_LINE_FEED,
+    &ADD_FROM,
 ];
 
 pub(in crate::config) static ADDRESSES: Key<Vec<Address>> = Key::new(
@@ -289,4 +290,14 @@ pub(in crate::config) static BARE_LINE_FEED: Key<BareLineFeed> = Key::new(
         let words = [("normalize", BareLineFeed::Normalize), ("reject", BareLineFeed::Reject)];
         kinds::choice(value, &words)
     },
+);
+
+pub(in crate::config) static ADD_FROM: Key<bool> = Key::new(
+    LISTENER,
+    "add_from",
+    Flag(true),
+    "Whether a message without a From field gets one: its reverse-path, or the mailbox if that is \
+     null. Exchange Online refuses mail without (550 5.7.512). Date and Message-ID are \
+     always added.",
+    kinds::flag,
 );

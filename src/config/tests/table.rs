@@ -139,6 +139,7 @@ fn every_key_has_an_effect() {
             "listener.sender" => "erp@contoso.com".into(),
             "listener.unix_mode" => "0600".into(),
             "listener.auth" => "any".into(),
+            "listener.add_from" => "false".into(),
             "listener.users" => user("fax"),
             "listener.default_domain" => "contoso.com".into(),
             "listener.bare_line_feed" => "reject".into(),
