@@ -20,11 +20,11 @@ use crate::{
         envelope::Envelope,
         peer::Channel,
         reply::Reply,
-        server::{Server, Step},
+        server::{LimitMet, Server, Step},
     },
     telemetry::{
         events::{ClientRefused, session_cut},
-        metrics::causes::Cut,
+        metrics::causes::{Cut, Refused},
     },
     tls::server::ServerTls,
 };
@@ -94,7 +94,7 @@ impl Connection {
                 tracing::debug!(client = %self.client, %error, "session broken");
                 // A client that does not take its replies is told apart by our own time limit.
                 let late = error.kind() == io::ErrorKind::TimedOut;
-                Some(if late { Cut::Timeout } else { Cut::Broken })
+                Some(if late { Cut::NotReading } else { Cut::Broken })
             }
         };
         if let Some(cut) = cut {
@@ -152,7 +152,11 @@ impl Connection {
             Step::NeedInput => {}
             Step::Reply(reply) => self.reply(&reply),
             Step::Close(reply) => {
-                let cut = (reply.code().value() >= 400).then_some(Cut::Faults);
+                let cut = match (self.server.limit_met(), reply.code().value()) {
+                    (Some(LimitMet::FailedLogins), _) => Some(Cut::Logins),
+                    (_, 421) => Some(Cut::Faults),
+                    (_, code) => (code >= 400).then_some(Cut::Protocol),
+                };
                 return self.close(&reply, cut).await.map(Some);
             }
             Step::BeginMailData(envelope) => {
@@ -237,11 +241,17 @@ impl Connection {
     /// cannot send.
     fn reply(&mut self, reply: &Reply) {
         if reply.code().value() >= 400 {
+            let cause = match self.server.limit_met() {
+                Some(LimitMet::LineLength) => Refused::LineLength,
+                Some(LimitMet::FailedLogins) => Refused::Logins,
+                None => Refused::of(reply),
+            };
             ClientRefused {
                 listener: &self.shared.config.name,
                 client: &self.client.to_string(),
                 hello: self.server.peer().hello.name(),
                 reply,
+                cause,
             }
             .emit();
         }
@@ -318,7 +328,12 @@ impl Connection {
         match read {
             Err(_) => {
                 let reply = Reply::new(421, (4, 4, 2), "timeout; closing connection");
-                Ok(Read::Stop(reply, Cut::Timeout))
+                let cut = match receiving {
+                    _ if deadline == self.session_ends => Cut::SessionTimeout,
+                    true => Cut::DataTimeout,
+                    false => Cut::CommandTimeout,
+                };
+                Ok(Read::Stop(reply, cut))
             }
             Ok(Err(error)) => Err(error),
             Ok(Ok(0)) => Ok(Read::Ended(if idle { Cut::Disconnected } else { Cut::Midway })),

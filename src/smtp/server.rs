@@ -64,6 +64,16 @@ pub struct Server {
     waiting: Option<Step>,
     read_secret: bool,
     faults: u32,
+    limit_met: Option<LimitMet>,
+}
+
+/// A limit that a reply is about, where its codes do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitMet {
+    /// A command line or a response of a login is too long.
+    LineLength,
+    /// Too many logins of this client have failed.
+    FailedLogins,
 }
 
 /// Octets that are no commands.
@@ -97,6 +107,7 @@ impl Server {
             waiting: None,
             read_secret: false,
             faults: 0,
+            limit_met: None,
         }
     }
 
@@ -110,6 +121,12 @@ impl Server {
     #[must_use]
     pub fn start_mail_input() -> Reply {
         Reply::plain(354, vec!["start mail input; end with <CRLF>.<CRLF>".into()])
+    }
+
+    /// The limit that the last step was about, if it was about one of these.
+    #[must_use]
+    pub fn limit_met(&self) -> Option<LimitMet> {
+        self.limit_met
     }
 
     /// Who the client is.
@@ -135,7 +152,10 @@ impl Server {
             }
             Verdict::Refused => self.fault(reply),
             Verdict::Unavailable => Step::Reply(reply),
-            Verdict::Blocked => Step::Close(reply),
+            Verdict::Blocked => {
+                self.limit_met = Some(LimitMet::FailedLogins);
+                Step::Close(reply)
+            }
         });
     }
 
@@ -176,6 +196,7 @@ impl Server {
         if let Some(step) = self.waiting.take() {
             return step;
         }
+        self.limit_met = None;
         match self.receiving.take() {
             // May be complete as it is: BDAT 0.
             Some(Receiving::Chunk(chunk)) => return self.receive_chunk(chunk, input, data),
@@ -192,11 +213,10 @@ impl Server {
         }
         match self.lines.next_line(input, MAX_COMMAND_LINE) {
             Line::Incomplete => Step::NeedInput,
-            Line::TooLong => self.fault(Reply::new(
-                500,
-                (5, 5, 2),
-                format!("command line longer than {MAX_COMMAND_LINE} octets"),
-            )),
+            Line::TooLong => {
+                let text = format!("command line longer than {MAX_COMMAND_LINE} octets");
+                self.line_too_long(Reply::new(500, (5, 5, 2), text))
+            }
             Line::Complete(line) => self.command(&Zeroizing::new(line), input, data, admission),
         }
     }
@@ -260,11 +280,10 @@ impl Server {
             (Line::Complete(line), Some(exchange)) => {
                 self.turn(exchange.respond(&Zeroizing::new(line)))
             }
-            (Line::TooLong, _) => self.fault(Reply::new(
-                500,
-                (5, 5, 6),
-                format!("response longer than {MAX_RESPONSE} octets"),
-            )),
+            (Line::TooLong, _) => {
+                let text = format!("response longer than {MAX_RESPONSE} octets");
+                self.line_too_long(Reply::new(500, (5, 5, 6), text))
+            }
             _ => Step::NeedInput,
         }
     }
@@ -329,6 +348,14 @@ impl Server {
             ));
         }
         Step::EndOfMailData
+    }
+
+    fn line_too_long(&mut self, reply: Reply) -> Step {
+        let step = self.fault(reply);
+        if let Step::Reply(_) = step {
+            self.limit_met = Some(LimitMet::LineLength);
+        }
+        step
     }
 
     /// A reply that counts as a fault; too many of them end the session.

@@ -244,14 +244,15 @@ pub struct ClientRefused<'a> {
     pub hello: &'a str,
     /// What it heard: 400 or above.
     pub reply: &'a Reply,
+    /// Why.
+    pub cause: Refused,
 }
 
 impl ClientRefused<'_> {
     /// Writes the log line and counts.
     pub fn emit(self) {
         let Self { client, hello, reply, .. } = self;
-        let cause = Refused::of(reply).as_str();
-        catalogue::CLIENT_REFUSALS.inc(&[&listener(self.listener), cause]);
+        catalogue::CLIENT_REFUSALS.inc(&[&listener(self.listener), self.cause.as_str()]);
         info!(client, hello, %reply, "client refused");
     }
 }

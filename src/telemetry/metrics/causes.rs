@@ -49,12 +49,22 @@ causes! {
         Midway = "disconnected_midway",
         /// the connection broke
         Broken = "broken",
-        /// `command_timeout`, `data_timeout` or `session_timeout` was over
-        Timeout = "timeout",
+        /// no command came within `listener.command_timeout`
+        CommandTimeout = "command_timeout",
+        /// no mail data came within `listener.data_timeout`
+        DataTimeout = "data_timeout",
+        /// the session lasted longer than `listener.session_timeout`
+        SessionTimeout = "session_timeout",
+        /// the client did not take its replies within `listener.command_timeout`
+        NotReading = "replies_not_taken",
         /// mail data came more slowly than `listener.min_data_rate`
         TooSlow = "too_slow",
         /// more faults than `listener.max_faults`
         Faults = "too_many_faults",
+        /// too many failed logins
+        Logins = "too_many_failed_logins",
+        /// the client said what a session cannot go on after: octets behind STARTTLS, a chunk of unknown length
+        Protocol = "protocol",
         /// the TLS handshake failed
         Handshake = "tls_handshake",
         /// a PROXY header came from a client that is no balancer
@@ -67,7 +77,7 @@ causes! {
 causes! {
     /// Why a client heard a reply of 400 or above.
     Refused {
-        /// a command that is unknown, not offered, too long, or wrong in its form
+        /// a command that is unknown, not offered, or wrong in its form
         Command = "command",
         /// a command out of order
         Order = "order",
@@ -89,9 +99,13 @@ causes! {
         LineEnd = "line_end",
         /// the mail goes in a loop
         Loop = "loop",
+        /// a command line or a response of a login that is too long
+        LineLength = "line_too_long",
         /// more faults than `listener.max_faults`
         Faults = "too_many_faults",
-        /// too slow or silent for too long
+        /// too many failed logins
+        Logins = "too_many_failed_logins",
+        /// too slow or silent for too long; `sessions_cut_total` has the limit
         Timeout = "timeout",
         /// the relay is shutting down, or a PROXY header was where it must not be
         Closing = "closing",
