@@ -8,7 +8,9 @@
 
 mod check;
 mod credential;
+mod documentation;
 mod encryption;
+mod examples;
 mod fault;
 mod file;
 mod guess;
@@ -34,6 +36,7 @@ use std::{
     time::Duration,
 };
 
+pub use documentation::page_of_keys;
 pub use fault::{Fault, Faults};
 pub use reference::{KeyReference, SectionReference, reference};
 pub use render::example;

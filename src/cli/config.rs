@@ -1,4 +1,4 @@
-//! `config check`, `config show`, `config example`.
+//! `config check`, `config show`, `config example`, `config reference`.
 
 use clap::{Args, Subcommand};
 
@@ -23,6 +23,9 @@ enum Action {
     },
     /// Print the whole configuration file, commented
     Example,
+    /// Print the page of all keys, docs/configuration.md
+    #[command(hide = true)]
+    Reference,
 }
 
 pub(super) fn run(options: &Options, sources: &Sources) -> Result<(), Failure> {
@@ -30,6 +33,7 @@ pub(super) fn run(options: &Options, sources: &Sources) -> Result<(), Failure> {
         Action::Check => check(sources),
         Action::Show { json } => show(sources, json),
         Action::Example => Ok(output::line(config::example().trim_end())?),
+        Action::Reference => Ok(output::line(config::page_of_keys().trim_end())?),
     }
 }
 

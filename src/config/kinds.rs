@@ -289,7 +289,7 @@ pub(super) fn paths(value: &ValueKind) -> Parsed<Vec<PathBuf>> {
             (!text.contains('\0') && !hides_secret(text)).then(|| PathBuf::from(text))
         });
     }
-    path(value).map(|path| vec![path])
+    Err(Mismatch::expected(value, "a path in quotes, or a list of them"))
 }
 
 /// A day, as the portal shows when a secret ends: its first moment, in UTC.
@@ -365,7 +365,9 @@ pub(super) fn duration_or_off(
     if matches!(value, ValueKind::String(text) if text.trim() == "off") {
         return Ok(None);
     }
-    duration(value, least, most).map(Some)
+    duration(value, least, most)
+        .map(Some)
+        .map_err(|Mismatch(fault)| Mismatch(format!("{fault}, or \"off\"")))
 }
 
 /// What was found, as a message may show it.

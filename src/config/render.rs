@@ -117,7 +117,7 @@ fn shown(spec: &Spec, value: &ValueKind) -> String {
 }
 
 /// A value as TOML has it.
-fn literal(value: &ValueKind) -> String {
+pub(super) fn literal(value: &ValueKind) -> String {
     match value {
         ValueKind::String(text) => toml::Value::from(text.as_str()).to_string(),
         ValueKind::Array(items) => {

@@ -11,6 +11,39 @@ fn the_example_is_the_file_in_the_repository() {
 }
 
 #[test]
+fn the_reference_is_the_page_in_the_repository() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let page = fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(page, page_of_keys(), "write the output of `o365-relay config reference` to {path}");
+}
+
+/// What the reference shows for a key can be pasted, and would change something.
+#[test]
+fn each_key_has_an_example_that_fits_and_is_not_its_default() {
+    let paths: Vec<_> = keys::table().map(|key| key.spec().path()).collect();
+    for (path, _) in examples::EXAMPLES {
+        assert!(paths.iter().any(|known| known == path), "there is no {path}");
+    }
+    for key in keys::table() {
+        let (path, example) = (key.spec().path(), documentation::example(key.spec()));
+        let table: toml::Table = format!("value = {example}").parse().unwrap();
+        let value = match &table["value"] {
+            toml::Value::Integer(number) => (*number).into(),
+            toml::Value::Boolean(flag) => (*flag).into(),
+            toml::Value::String(text) => text.as_str().into(),
+            toml::Value::Datetime(day) => day.to_string().into(),
+            toml::Value::Array(items) => {
+                items.iter().map(|item| item.as_str().unwrap()).collect::<Vec<_>>().into()
+            }
+            other => panic!("{path}: {other}"),
+        };
+        assert_eq!(key.check(&value), Ok(()), "{path} = {example}");
+        let default = key.spec().default.value().map(|value| render::literal(&value));
+        assert_ne!(Some(example), default, "{path}: name another value in examples.rs");
+    }
+}
+
+#[test]
 fn the_example_shows_the_defaults() {
     let bench = Bench::bare();
     let secret = bench.write("client_secret", SECRET);
