@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 pub use serve::{HttpError, Server};
 pub use status::{
-    AccountStatus, CredentialStatus, Failure, LaneStatus, ListenerStatus, PauseStatus,
+    AccountStatus, CredentialStatus, Failure, HeldSender, LaneStatus, ListenerStatus, PauseStatus,
     QueueRebuilt, Readiness, Status, TokenErrorStatus, TokenStatus, Watched,
 };
 

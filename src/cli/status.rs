@@ -169,11 +169,7 @@ fn show_lane(lane: &LaneStatus, mode: Mode) -> std::io::Result<()> {
         line(format!(
             "lane       {name}: {waiting} waiting for their turn, {in_flight} under way"
         ))?;
-        for held in &lane.held_senders {
-            line(format!("  mail from {} is held", held.sender))?;
-            show_pause(&held.pause)?;
-        }
-        return lane.pause.as_ref().map_or(Ok(()), show_pause);
+        return show_pauses(lane);
     }
     let oldest = lane.oldest_seconds.map(|age| format!(", oldest {}", seconds(age)));
     let held = if lane.held > 0 { format!(", {} held", lane.held) } else { String::new() };
@@ -184,6 +180,14 @@ fn show_lane(lane: &LaneStatus, mode: Mode) -> std::io::Result<()> {
         oldest.unwrap_or_default(),
         lane.in_flight
     ))?;
+    show_pauses(lane)
+}
+
+fn show_pauses(lane: &LaneStatus) -> std::io::Result<()> {
+    for held in &lane.held_senders {
+        line(format!("  mail from {} is held", held.sender))?;
+        show_pause(&held.pause)?;
+    }
     lane.pause.as_ref().map_or(Ok(()), show_pause)
 }
 

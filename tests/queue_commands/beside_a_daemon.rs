@@ -78,6 +78,39 @@ async fn the_cause_of_the_wait_is_told_with_its_cure() {
     running.daemon.drain().await;
 }
 
+/// The mailbox as a whole goes on, so nothing else would tell why this mail does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_a_sender_is_held_is_told_with_its_cure() {
+    let queue = Queue::new();
+    let store = queue.store();
+    // More than go out at a time: the first that is refused stops those behind it.
+    for to in ["a@b.example", "b@b.example", "c@b.example", "d@b.example", "e@b.example"] {
+        put(&store, "app@a.example", &[to]).await;
+    }
+    store.close().await;
+    drop(store);
+    let sandbox = sandbox().await;
+    sandbox.set_fault("deny-sender=app@a.example".parse().unwrap());
+    let settings = queue.configure(&sandbox, sandbox.smtp_address().port());
+    let daemon = settings.start().await;
+    let running = Running { queue, settings, daemon };
+
+    let begun = Instant::now();
+    loop {
+        let list = running.run(&["queue", "list", "--json", "--from", "app@a.example"]).await;
+        let list = list.ends(0).json();
+        let causes = list.first().and_then(|message| message["waits_for"].as_array());
+        if causes.is_some_and(|causes| causes.iter().any(|one| one["kind"] == "sender-paused")) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{list:?}");
+    }
+    let told = ["554 5.2.252 SendAsDenied", "do: ", "Add-RecipientPermission", "app@a.example"];
+    running.run(&["queue", "list"]).await.ends(0).tells(&told);
+    running.run(&["status"]).await.ends(0).tells(&told).tells(&["mail from app@a.example is held"]);
+    running.daemon.drain().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daemon_acts_on_retry_and_release() {
     let queue = Queue::new();

@@ -10,7 +10,7 @@ use crate::{
         text::{plain, until},
     },
     clock::UnixMillis,
-    http::{AccountStatus, PauseStatus, Status, TokenStatus},
+    http::{AccountStatus, HeldSender, PauseStatus, Status, TokenStatus},
     store::Queued,
 };
 
@@ -26,7 +26,8 @@ pub(in crate::cli) enum Daemon {
 /// Why a message waits, or why all do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(in crate::cli) struct Cause {
-    /// `held`, `retry`, `not-running`, `unknown`, `relay-paused`, `lane-paused`, `no-token`, `turn`.
+    /// `held`, `retry`, `not-running`, `unknown`, `relay-paused`, `lane-paused`, `sender-paused`,
+    /// `no-token`, `turn`.
     pub kind: &'static str,
     /// In words; upstream's, where it has spoken.
     pub reason: String,
@@ -97,6 +98,9 @@ impl Daemon {
                 let what = format!("lane {}", found.name);
                 causes.push(Cause::paused("lane-paused", &what, pause));
             }
+            if lane.is_none() {
+                causes.extend(found.held_senders.iter().map(sender_paused));
+            }
         }
         for (token, _) in accounts.iter().filter(|(token, _)| !token.valid) {
             let failed = token.last_error.as_ref();
@@ -106,6 +110,14 @@ impl Daemon {
             causes.push(Cause { advice, ..cause });
         }
         causes
+    }
+
+    /// That its lane may not send as its sender.
+    fn cause_of_sender(&self, message: &Queued) -> Option<Cause> {
+        let Self::Running(status) = self else { return None };
+        let lane = status.lanes.iter().find(|found| found.name == message.lane)?;
+        let is_its = |held: &&HeldSender| held.sender.eq_ignore_ascii_case(&message.reverse_path);
+        lane.held_senders.iter().find(is_its).map(sender_paused)
     }
 
     /// Why a message waits: its own reason first, then what keeps its lane.
@@ -120,12 +132,17 @@ impl Daemon {
             causes.push(Cause::new("retry", format!("next attempt {time}, {wait}")));
         }
         causes.extend(self.causes(Some(&message.lane)));
+        causes.extend(self.cause_of_sender(message));
         if causes.is_empty() {
             let reason = "due; it is under way, or its turn comes as the lane's pace allows";
             causes.push(Cause::new("turn", reason));
         }
         causes
     }
+}
+
+fn sender_paused(held: &HeldSender) -> Cause {
+    Cause::paused("sender-paused", &format!("mail from {}", held.sender), &held.pause)
 }
 
 /// Token and pause of the account that a lane belongs to; of all of them without a lane.
