@@ -102,14 +102,28 @@ fn alerts() -> BTreeMap<String, String> {
     alerts
 }
 
+/// What a section of docs/operating.md has to tell, each in a line of its own.
+fn assert_whole(name: &str, section: &str) {
+    for line in ["- Means: ", "- Urgent: ", "- Do: ", "- Over: "] {
+        assert!(section.lines().any(|text| text.starts_with(line)), "{name} lacks {line:?}");
+    }
+}
+
 #[test]
-fn each_alert_has_its_paragraph_and_each_paragraph_its_alert() {
-    let page = fs::read_to_string("docs/monitoring.md").unwrap();
-    let told: BTreeSet<_> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+fn each_alert_and_each_pause_has_its_section_and_each_section_is_one_of_them() {
+    let page = fs::read_to_string("docs/operating.md").unwrap();
+    let sections = page.split("\n### ").skip(1).map(|section| section.split_once('\n').unwrap());
+    let (mut told, mut told_pauses) = (BTreeSet::new(), BTreeSet::new());
+    for (name, section) in sections {
+        assert_whole(name, section);
+        if name.starts_with("O365Relay") { &mut told } else { &mut told_pauses }.insert(name);
+    }
     let alerts = alerts();
     let known: BTreeSet<_> = alerts.keys().map(String::as_str).collect();
     assert_eq!(told, known);
     assert!(known.len() > 15, "the alerts are gone");
+    let pauses: BTreeSet<_> = PauseRule::KINDS.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(told_pauses, pauses);
 }
 
 /// The names of metrics in a query, with those of histograms as they are declared.
