@@ -73,6 +73,16 @@ fn each_link_leads_somewhere() {
 }
 
 #[test]
+fn nothing_is_taken_for_a_tag_of_html() {
+    let faults = |page: &Page| {
+        let place = page.path.display().to_string();
+        let fault = |(line, tag): &(usize, String)| format!("{place}:{line}: {tag}: use backticks");
+        page.tags.iter().map(fault).collect::<Vec<_>>()
+    };
+    assert_none(&pages().iter().flat_map(faults).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_table_of_contents_has_each_page_once() {
     let mut listed = BTreeSet::new();
     let summary = Page::read(Path::new("docs/SUMMARY.md"));

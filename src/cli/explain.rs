@@ -209,10 +209,19 @@ fn markdown() -> String {
 
 fn section(page: &mut String, title: &str, explanation: &Explanation) {
     let Explanation { meaning, cure, relay, .. } = explanation;
+    let cure = unmarked(cure);
     let _ = write!(
         page,
         "\n### {title}\n\n- Means: {meaning}.\n- Do: {cure}.\n- The relay: {relay}.\n"
     );
+}
+
+/// `<sender>` outside of code would be taken for markup, and not be shown.
+fn unmarked(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let parts =
+        parts.map(|(at, part)| if at % 2 == 0 { part.replace('<', "\\<") } else { part.into() });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 #[cfg(test)]

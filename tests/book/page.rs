@@ -16,6 +16,8 @@ pub struct Page {
     pub links: Vec<(usize, String)>,
     /// Code within lines of text, with their lines.
     pub inline: Vec<(usize, String)>,
+    /// What would be taken for a tag of HTML, and not be shown, with its line.
+    pub tags: Vec<(usize, String)>,
     /// Blocks of code.
     pub blocks: Vec<Block>,
 }
@@ -39,6 +41,7 @@ impl Page {
             anchors: Vec::new(),
             links: Vec::new(),
             inline: Vec::new(),
+            tags: Vec::new(),
             blocks: Vec::new(),
         };
         let mut fence: Option<Block> = None;
@@ -90,6 +93,14 @@ impl Page {
             } else {
                 self.inline.push((line, part.to_owned()));
                 plain.push('`');
+            }
+        }
+        for (at, _) in plain.match_indices('<') {
+            let (before, tag) = plain.split_at(at);
+            let is_tag =
+                tag[1..].starts_with(|sign: char| sign.is_ascii_alphabetic() || sign == '/');
+            if is_tag && !before.ends_with('\\') && !tag.starts_with("<https://") {
+                self.tags.push((line, tag.chars().take(20).collect()));
             }
         }
         let mut rest = plain.as_str();
