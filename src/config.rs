@@ -46,7 +46,7 @@ use crate::{
     office365::clouds::Cloud,
     queue::{self, Lanes},
     smtp::path::{ReversePath, SenderPattern},
-    store::{self, Router},
+    store::{self, Router, Surroundings},
     telemetry, token,
 };
 
@@ -94,6 +94,15 @@ impl Sources {
         file::place(self, Path::new(DEFAULT_FILE)).0
     }
 
+    /// Where this process runs, as far as the environment tells.
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            root: PathBuf::from("/"),
+            container: self.variable("container").map(str::to_owned),
+            kubernetes: self.variable("KUBERNETES_SERVICE_HOST").is_some(),
+        }
+    }
+
     /// A variable that is set and not empty.
     fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -114,6 +123,10 @@ pub struct Config {
     pub listeners: Vec<listener::Config>,
     /// The durable queue.
     pub store: store::Config,
+    /// Whether the queue may go with the container.
+    pub ephemeral: bool,
+    /// Where this process runs.
+    pub surroundings: Surroundings,
     /// Access tokens of `[office365]`.
     pub token: token::Config,
     /// The SMTP client of `[office365]`.
@@ -271,7 +284,7 @@ pub fn show(sources: &Sources) -> Result<Vec<Setting>, Faults> {
 fn load_or(sources: &Sources, default_file: &Path) -> Result<(Config, layers::Settings), Faults> {
     let mut faults = Faults::default();
     let settings = layers::gather(sources, default_file, &mut faults);
-    match check::check(&settings, &mut faults) {
+    match check::check(&settings, sources.surroundings(), &mut faults) {
         Some(config) => Ok((config, settings)),
         None => Err(faults),
     }

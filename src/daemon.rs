@@ -20,7 +20,7 @@ use crate::{
     http::{self, HttpError, ListenerStatus, Watched},
     listener::{Address, ListenerError, Listeners, Listening, Outlet},
     queue::{self, Lanes, Mode, Upstream, direct::Direct, runner::Queue},
-    store::{DatabaseFault, Store, StoreError, Synced, Transit},
+    store::{DatabaseFault, Ground, Store, StoreError, Synced, Transit},
     token,
 };
 use upstream::{DirectOutlet, look_for_a_queue};
@@ -37,6 +37,14 @@ pub enum StartError {
     /// The directory for mail that passes through.
     #[error(transparent)]
     Transit(StoreError),
+    /// The queue would go with the container.
+    #[error("{}", refusal(directory, *ground))]
+    Ground {
+        /// The queue directory.
+        directory: PathBuf,
+        /// What it lies on.
+        ground: Ground,
+    },
     /// The queue directory.
     #[error("{source}{}", place_and_cure(directory, source))]
     Store {
@@ -60,6 +68,29 @@ fn place_and_cure(directory: &Path, error: &StoreError) -> String {
         }
     };
     format!(" (queue directory {}); {cure}", directory.display())
+}
+
+fn refusal(directory: &Path, ground: Ground) -> String {
+    let (shown, meaning) = (directory.display(), ground.meaning().unwrap_or_default());
+    format!(
+        "the queue directory {shown} lies {meaning}. Mount something there that stays: in Docker or \
+         Podman a volume with a name (-v o365-relay-queue:{shown}), in Kubernetes a \
+         persistentVolumeClaim (docs/containers.md). Or set queue.mode = \"direct\", which keeps \
+         nothing, or queue.ephemeral = true if mail may be lost"
+    )
+}
+
+/// Refuses a queue that goes with the container, and warns of one that does not stay either.
+fn look_at_ground(config: &Config) -> Result<(), StartError> {
+    let directory = &config.store.directory;
+    let ground = Ground::of(directory, &config.surroundings);
+    if ground.goes_with_container() && !config.ephemeral {
+        return Err(StartError::Ground { directory: directory.clone(), ground });
+    }
+    if let Some(meaning) = ground.meaning() {
+        tracing::warn!(directory = %directory.display(), "the queue lies {meaning}");
+    }
+    Ok(())
 }
 
 /// How long the store may take to close.
@@ -187,6 +218,7 @@ impl Keeping {
     async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
         match config.queue.mode {
             Mode::Queue => {
+                look_at_ground(config)?;
                 let directory = config.store.directory.clone();
                 let store = open_store(config, clock).await;
                 store.map(Self::Queue).map_err(|source| StartError::Store { directory, source })

@@ -52,6 +52,7 @@ mod due;
 mod durability;
 mod entry;
 mod error;
+mod ground;
 mod passing;
 mod query;
 mod read;
@@ -79,6 +80,7 @@ pub use entry::{
     Settled, Settlement, Summary,
 };
 pub use error::{DatabaseFault, StoreError};
+pub use ground::{Ground, Surroundings};
 pub use passing::PassingBody;
 pub use rebuild::{Dropped, Lost, Rebuilt, Recovery, SetAside};
 pub use recover::{import, recover};

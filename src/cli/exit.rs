@@ -141,7 +141,8 @@ impl From<StartError> for Failure {
             StartError::Store {
                 source: StoreError::NotOurs { .. } | StoreError::NewerSchema { .. },
                 ..
-            } => Self::configuration(error.to_string()),
+            }
+            | StartError::Ground { .. } => Self::configuration(error.to_string()),
             _ => Self::of(&error, error.to_string()),
         }
     }

@@ -163,6 +163,8 @@ impl Relay<'_> {
             format!("listener.addresses={}", self.options.listen),
             format!("queue.directory={}", self.place.queue().display()),
             "queue.min_free_bytes=0".to_owned(),
+            // What is tried out may go with the container that it is tried in.
+            "queue.ephemeral=true".to_owned(),
             "http.address=off".to_owned(),
             "log.level=warn".to_owned(),
         ];

@@ -15,11 +15,16 @@ use super::{
 use crate::{
     http,
     queue::{self, DirectConfig, Mode, OnUncertain, Route, SenderConfig},
-    store, telemetry,
+    store::{self, Surroundings},
+    telemetry,
 };
 
 /// Builds the configuration; `None` when there are faults, old or new.
-pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> {
+pub(super) fn check(
+    settings: &Settings,
+    surroundings: Surroundings,
+    faults: &mut Faults,
+) -> Option<Config> {
     for (slot, found) in settings.slots() {
         if let Err(Mismatch(message)) = keys::check(slot.spec, &found.value) {
             faults.add(slot.path(), message, found.given());
@@ -37,7 +42,7 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults) -> Option<Config> 
     if !faults.is_empty() {
         return None;
     }
-    let config = build(settings, accounts?, warnings);
+    let config = build(settings, surroundings, accounts?, warnings);
     if config.is_none() {
         faults.add("configuration", "a key has neither value nor default; please report", None);
     }
@@ -119,11 +124,18 @@ fn mode(settings: &Settings, faults: &mut Faults, warnings: &mut Vec<String>) {
     }
 }
 
-fn build(settings: &Settings, accounts: Accounts, warnings: Vec<String>) -> Option<Config> {
+fn build(
+    settings: &Settings,
+    surroundings: Surroundings,
+    accounts: Accounts,
+    warnings: Vec<String>,
+) -> Option<Config> {
     let Accounts { token, delivery, others, routes } = accounts;
     Some(Config {
         listeners: listeners::build(settings)?,
         store: build_store(settings)?,
+        ephemeral: settings.get(&daemon::EPHEMERAL)?,
+        surroundings,
         token,
         delivery,
         other_accounts: others,

@@ -8,13 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, access, statfs};
+use rustix::fs::{Access, access};
 
 use super::{
     Case,
     report::{Check, Report},
 };
-use crate::{queue::Mode, store};
+use crate::{
+    queue::Mode,
+    store::{self, Ground, Surroundings},
+};
 
 pub(super) fn check(case: &Case<'_>, report: &mut Report) {
     if case.mode() == Mode::Direct {
@@ -26,7 +29,9 @@ pub(super) fn check(case: &Case<'_>, report: &mut Report) {
     let metadata = match fs::metadata(directory) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            let fleeting = fleeting(case, &subject, directory);
             report.add(absent(subject, directory));
+            report.extend(fleeting);
             return;
         }
         Err(error) => {
@@ -39,7 +44,7 @@ pub(super) fn check(case: &Case<'_>, report: &mut Report) {
     report.add(owned(&subject, directory, &metadata));
     report.extend(damaged(&subject, directory));
     report.add(space(case, directory));
-    report.extend(fleeting(&subject, directory));
+    report.extend(fleeting(case, &subject, directory));
 }
 
 /// The relay makes it at its first start, if it may.
@@ -137,20 +142,31 @@ fn space(case: &Case<'_>, directory: &Path) -> Check {
     check.cure(format!("df -h {0}; du -xh {0}   # make room there", directory.display()))
 }
 
-/// File systems that do not outlive the container or the host's next start.
-fn fleeting(subject: &str, directory: &Path) -> Option<Check> {
-    let kind = statfs(directory).ok()?.f_type;
-    // Its width differs between platforms; the numbers are small.
-    let what = match u64::try_from(kind).ok()? {
-        OVERLAY => "lies in the container's own layer: accepted mail is lost with the container",
-        TMPFS => "lies in memory (tmpfs): accepted mail is lost when the host or pod restarts",
-        _ => return None,
+/// Whether what lies there outlives the container, the pod and the host's next start.
+fn fleeting(case: &Case<'_>, subject: &str, directory: &Path) -> Option<Check> {
+    let root = case.patient.root.clone();
+    let surroundings = Surroundings { root, ..case.config.surroundings.clone() };
+    let ground = Ground::of(directory, &surroundings);
+    let meaning = ground.meaning()?;
+    let (id, finding) = ("queue", format!("lies {meaning}"));
+    let direct = "or set queue.mode = \"direct\", which keeps nothing (docs/direct.md)";
+    let shown = directory.display();
+    let check = if !ground.goes_with_container() {
+        Check::amber(id, subject, finding)
+    } else if case.config.ephemeral {
+        Check::amber(id, subject, format!("{finding} (queue.ephemeral allows it)"))
+    } else {
+        Check::red(id, subject, format!("{finding}; so the relay does not start"))
     };
-    Some(Check::amber("queue", subject, what).cure(format!(
-        "Mount a volume at {}, or set queue.mode = \"direct\", which keeps nothing (docs/direct.md).",
-        directory.display()
-    )))
+    Some(match ground {
+        Ground::Pod | Ground::PodMemory => check.cure(format!(
+            "Mount a persistentVolumeClaim at {shown} (docs/kubernetes.md), {direct}. An emptyDir \
+             will do where what waits may be lost with the pod."
+        )),
+        Ground::Layer | Ground::Nameless | Ground::ContainerMemory => check.cure(format!(
+            "Mount a volume with a name at {shown} (-v o365-relay-queue:{shown}), in Kubernetes a \
+             persistentVolumeClaim (docs/containers.md), {direct}."
+        )),
+        _ => check.cure(format!("Mount a disk at {shown}, {direct}.")),
+    })
 }
-
-const OVERLAY: u64 = 0x794c_7630;
-const TMPFS: u64 = 0x0102_1994;

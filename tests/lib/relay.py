@@ -318,6 +318,7 @@ max_message_size = "35MiB"
 
 [queue]
 directory = "{queue}"
+ephemeral = true  # CI may run in a container
 
 [http]
 address = "{LOOPBACK}:{http_port}"

@@ -136,6 +136,7 @@ impl Place {
              address = \"127.0.0.1:0\"\n\
              [queue]\n\
              directory = \"{}\"\n\
+             ephemeral = true\n\
              min_free_bytes = 0\n",
             ca_file.display(),
             queue.display()

@@ -53,6 +53,7 @@ impl Place {
             "listener.addresses=127.0.0.1:0",
             "http.address=127.0.0.1:0",
             "queue.min_free_bytes=0",
+            "queue.ephemeral=true", // CI may run in a container
             "office365.pace=unlimited",
         ] {
             place.set(setting);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     AnyKey,
-    Default::{Count, Text},
+    Default::{Count, Flag, Text},
     Key,
 };
 use crate::{
@@ -18,6 +18,7 @@ const QUEUE: &str = "queue";
 pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &QUEUE_MODE,
     &QUEUE_DIRECTORY,
+    &EPHEMERAL,
     &GIVE_UP_AFTER,
     &MIN_FREE_BYTES,
     &MAX_UPSTREAM,
@@ -47,6 +48,15 @@ pub(in crate::config) static QUEUE_DIRECTORY: Key<PathBuf> = Key::new(
     Text("/var/lib/o365-relay"),
     "The directory of the queue, for one daemon alone, on a local disk.",
     kinds::path,
+);
+
+pub(in crate::config) static EPHEMERAL: Key<bool> = Key::new(
+    QUEUE,
+    "ephemeral",
+    Flag(false),
+    "Run in a container even though the queue goes with it: accepted mail that has not been sent \
+     is then lost with the container. Without it the relay does not start there.",
+    kinds::flag,
 );
 
 pub(in crate::config) static GIVE_UP_AFTER: Key<Duration> = Key::new(
