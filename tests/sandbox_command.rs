@@ -100,6 +100,18 @@ fn the_fake_tenant_alone_serves_a_relay() {
 }
 
 #[test]
+fn a_configuration_of_an_earlier_sandbox_is_gone_before_the_new_one_is_there() {
+    let root = TempDir::new().unwrap();
+    let earlier = root.path().join("office365.toml");
+    fs::write(&earlier, "of yesterday").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = o365_relay(["sandbox", "--only", "--directory"]);
+    command.arg(root.path()).arg("--smtp-address").arg(taken.local_addr().unwrap().to_string());
+    tell(&mut command).fails(75, &["could not listen on"]);
+    assert!(!earlier.exists(), "who waits for the new one would take it");
+}
+
+#[test]
 fn each_credential_gets_the_message_through_and_leaves_its_files() {
     for (kind, files) in [
         ("certificate", &["certificate.pem", "private_key.pem"][..]),

@@ -280,6 +280,9 @@ fn did_not_arrive(daemon: &Daemon) -> Failure {
     ))
 }
 
+/// What a relay finds the sandbox by.
+const CONFIGURATION: &str = "office365.toml";
+
 /// The directory that the sandbox keeps its things in.
 struct Place {
     directory: PathBuf,
@@ -297,11 +300,25 @@ impl Place {
         };
         let make = fs::DirBuilder::new().mode(0o700).recursive(!temporary).create(&directory);
         make.map_err(|error| cannot(&directory, &error))?;
-        Ok(Self { directory, temporary })
+        let place = Self { directory, temporary };
+        place.forget_earlier()?;
+        Ok(place)
     }
 
     fn queue(&self) -> PathBuf {
         self.directory.join("queue")
+    }
+
+    /// Who waits for the configuration of this sandbox must not find that of an earlier one, which
+    /// had another secret.
+    fn forget_earlier(&self) -> Result<(), Failure> {
+        let configuration = self.directory.join(CONFIGURATION);
+        match fs::remove_file(&configuration) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(cannot(&configuration, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes `ca.pem`, what the credential needs, and then `office365.toml`, whole or not at
@@ -309,7 +326,7 @@ impl Place {
     fn write(&self, sandbox: &Sandbox, credential: CredentialKind) -> Result<PathBuf, Failure> {
         let directory =
             fs::canonicalize(&self.directory).map_err(|error| cannot(&self.directory, &error))?;
-        let (ca_file, configuration) = (directory.join("ca.pem"), directory.join("office365.toml"));
+        let (ca_file, configuration) = (directory.join("ca.pem"), directory.join(CONFIGURATION));
         let (credential, files) = credential
             .make(sandbox, &directory)
             .map_err(|error| Failure::of(&error, error.to_string()))?;

@@ -334,6 +334,7 @@ impl Tenant {
             ("listener.addresses", "127.0.0.1:0"),
             ("http.address", "127.0.0.1:0"),
             ("queue.min_free_bytes", "0"),
+            ("queue.ephemeral", "true"), // CI may run in a container
             ("queue.directory", &self.root.path().join("queue").display().to_string()),
         ] {
             command.arg("--set").arg(format!("{key}={value}"));
