@@ -20,6 +20,7 @@ BUILDER = "docker.io/library/rust:1.95-bookworm"
 IMAGE = "localhost/o365-relay:tried"
 STORE = packages.TOOLS / "images"
 USER = 65532
+NO_SHELL = "/sbin/nologin"
 MIRROR = "http://deb.debian.org/debian"
 SUITE = "bookworm"
 
@@ -52,7 +53,6 @@ def buildah(*words, shown=False):
     command = ["buildah", "--root", STORE / "root", "--runroot", STORE / "run", "--storage-driver", "vfs"]
     command = [str(word) for word in (*command, *words)]
     if words[0] in ("from", "build", "commit"):
-        command += []
         command.insert(command.index(words[0]) + 1, f"--signature-policy={policy}")
     done = subprocess.run(
         command,
@@ -92,7 +92,8 @@ def make_runtime_base():
     for directory in ("etc", "proc", "dev", "sys", "run", "tmp", "home/nonroot", "var/lib"):
         (root / directory).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
-    (root / "etc/passwd").write_text(f"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{USER}:{USER}::/home/nonroot:/sbin/nologin\n")
+    users = [f"root:x:0:0:root:/root:{NO_SHELL}", f"nonroot:x:{USER}:{USER}::/home/nonroot:{NO_SHELL}"]
+    (root / "etc/passwd").write_text("\n".join(users) + "\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     commit(RUNTIME, root)
 
@@ -139,7 +140,7 @@ def from_sources(profile):
     """All of the Dockerfile, on what a clean checkout of the last commit holds."""
     make_runtime_base()
     make_builder_base()
-    sysroot = packages_output(["rustc", "--print", "sysroot"])
+    sysroot = output_of(["rustc", "--print", "sysroot"])
     home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
     with tempfile.TemporaryDirectory(prefix="o365-relay-image-") as place:
         place = Path(place)
@@ -154,7 +155,7 @@ def from_sources(profile):
         volumes = [f"{sysroot}:/usr/local/toolchain:ro", f"{home}/registry:/usr/local/cargo/registry"]
         volumes.append(f"{settings}:/usr/local/cargo/config.toml:ro")
         words = [word for volume in volumes for word in ("--volume", volume)]
-        revision = packages_output(["git", "rev-parse", "HEAD"])
+        revision = output_of(["git", "rev-parse", "HEAD"])
         build(
             context / "Dockerfile",
             context,
@@ -173,7 +174,7 @@ def build(file, context, *words):
     buildah("build", *words, "--tag", IMAGE, "--file", file, context, shown=True)
 
 
-def packages_output(command):
+def output_of(command):
     return subprocess.run(command, cwd=relay.ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
