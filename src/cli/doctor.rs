@@ -137,7 +137,9 @@ pub(super) struct Screen {
 
 impl Screen {
     pub fn new(json: bool, sources: &Sources) -> Self {
-        let unwanted = sources.environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_set = |name| sources.environment.get(name).filter(|value| !value.is_empty());
+        let is_dumb = is_set("TERM").is_some_and(|terminal| terminal == "dumb");
+        let unwanted = is_set("NO_COLOR").is_some() || is_dumb;
         Self { json, coloured: !unwanted && std::io::stdout().is_terminal() }
     }
 

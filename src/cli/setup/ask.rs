@@ -51,8 +51,13 @@ pub(super) fn go_on(plan: &Plan) -> Result<bool, Failure> {
         plan.mailbox,
         plan.config.display()
     ))?;
-    let answer = answer("Go on? [Y/n] ")?;
-    Ok(answer.is_empty() || answer.to_lowercase().starts_with('y'))
+    loop {
+        match answer("Go on? [Y/n] ")?.to_lowercase().as_str() {
+            "" | "y" | "yes" => return Ok(true),
+            "n" | "no" => return Ok(false),
+            _ => say("Please answer y or n.")?,
+        }
+    }
 }
 
 fn say(text: &str) -> Result<(), Failure> {
