@@ -3,6 +3,7 @@
 pub mod events;
 pub mod journald;
 pub mod metrics;
+mod text;
 
 use std::io;
 
@@ -50,7 +51,7 @@ pub fn init(config: &Config) {
         .with_target(false)
         .with_ansi(colours());
     let _ = match config.format {
-        Format::Text | Format::Journald => subscriber.try_init(),
+        Format::Text | Format::Journald => subscriber.fmt_fields(text::fields()).try_init(),
         Format::Json => subscriber.json().flatten_event(true).try_init(),
     };
 }

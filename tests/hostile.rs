@@ -89,6 +89,60 @@ fn hostile_strings_are_one_readable_line_each_in_text() {
             }
         }
         assert!(!open, "a quote without its end: {line}");
+        assert_facts(rest.trim_start().strip_prefix(level).unwrap(), line);
+    }
+}
+
+/// What stands behind the level is a span or none, a message, and facts: `key=value` to the end, with
+/// whatever is no single word in quotes.
+fn assert_facts(text: &str, line: &str) {
+    let text = match text.trim_start().strip_prefix("session{") {
+        Some(rest) => {
+            let (span, rest) = rest.split_once("}: ").unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(facts(span), None, "{line}");
+            rest
+        }
+        None => text,
+    };
+    let is_key = |word: &&str| {
+        let key = word.split('=').next().unwrap_or_default();
+        word.contains('=') && key.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_')
+    };
+    if let Some(first) = text.split(' ').find(is_key) {
+        let at = text.find(first).unwrap();
+        assert_eq!(facts(&text[at..]), None, "{line}");
+    }
+}
+
+/// What is left that is no `key=value`.
+fn facts(mut text: &str) -> Option<&str> {
+    loop {
+        let (key, value) = text.split_once('=')?;
+        let is_key = |octet: u8| octet.is_ascii_lowercase() || octet == b'_';
+        if key.is_empty() || !key.bytes().all(is_key) {
+            return Some(text);
+        }
+        let end = match value.strip_prefix('"') {
+            Some(inner) => {
+                let mut escaped = false;
+                let close = inner.char_indices().find(|(_, c)| {
+                    let is_end = *c == '"' && !escaped;
+                    escaped = *c == '\\' && !escaped;
+                    is_end
+                });
+                close.map_or(value.len(), |(at, _)| at + 2)
+            }
+            None => value.find(' ').unwrap_or(value.len()),
+        };
+        let (word, rest) = value.split_at(end);
+        let is_word = word.starts_with('"') || !word.is_empty() && !word.contains(['"', '=']);
+        if !is_word {
+            return Some(text);
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        text = rest.strip_prefix(' ').unwrap_or(rest);
     }
 }
 
