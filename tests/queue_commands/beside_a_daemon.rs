@@ -74,7 +74,8 @@ async fn the_cause_of_the_wait_is_told_with_its_cure() {
         ["smarthost paused since", "could not connect to localhost", "do: check that this host"];
     running.run(&["queue", "list"]).await.ends(0).tells(&told);
     running.run(&["queue", "show", &id]).await.ends(0).tells(&told).tells(&["0 attempts"]);
-    running.run(&["queue", "retry", &id]).await.ends(0).tells(&told).tells(&["due now"]);
+    let retried = running.run(&["queue", "retry", &id]).await.ends(0).tells(&told);
+    retried.tells(&["due now", "ends no pause", "`systemctl restart o365-relay` tries at once"]);
     running.daemon.drain().await;
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use clap::Args;
 
 use super::{
-    daemon::Daemon,
+    daemon::{Cause, Daemon},
     select::{Chosen, Selection},
 };
 use crate::{
@@ -78,6 +78,11 @@ pub(super) fn remove(options: &RemoveOptions, desk: &Desk) -> Result<(), Failure
     told.warn_of_attempts()?;
     told.result()
 }
+
+/// Pauses are the daemon's own, and kept nowhere else.
+const NO_END: &str = "This ends no pause: the relay tries again by itself at the time above. Once the \
+                      cause is mended, `systemctl restart o365-relay` tries at once; not while a \
+                      mailbox is blocked, which every try prolongs.";
 
 /// What has come of it all.
 struct Told {
@@ -161,7 +166,11 @@ impl Told {
     fn end(self, daemon: &Daemon) -> Result<(), Failure> {
         if self.done > 0 && !self.json {
             let mut out = io::stdout().lock();
-            daemon.causes(None).iter().try_for_each(|cause| cause.write(&mut out, ""))?;
+            let causes = daemon.causes(None);
+            causes.iter().try_for_each(|cause| cause.write(&mut out, ""))?;
+            if causes.iter().any(Cause::is_pause) {
+                writeln!(out, "{NO_END}")?;
+            }
         }
         self.result()
     }

@@ -47,6 +47,11 @@ impl Cause {
         Self { kind, reason, advice: advice.clone() }
     }
 
+    /// Whether it goes on until the relay tries again by itself.
+    pub fn is_pause(&self) -> bool {
+        matches!(self.kind, "relay-paused" | "lane-paused")
+    }
+
     /// As lines for people, behind `indent`.
     pub fn write(&self, out: &mut impl io::Write, indent: &str) -> io::Result<()> {
         writeln!(out, "{indent}{}", plain(&self.reason))?;
