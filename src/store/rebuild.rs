@@ -30,7 +30,7 @@ use super::{
     directory::Directory,
     error::{DatabaseFault, StoreError},
     schema,
-    wal::log_of,
+    wal::{self, log_of},
 };
 use crate::clock::UnixMillis;
 
@@ -70,6 +70,9 @@ pub struct Recovery {
     pub lost: Vec<Lost>,
     /// What is lost of the record of the past.
     pub dropped: Vec<Dropped>,
+    /// Changes that were written last and stand behind damage in the log of the file: nobody can
+    /// read them. There may be more.
+    pub unread_changes: u64,
 }
 
 /// A message that is held because something of it is lost.
@@ -234,6 +237,7 @@ fn fill(
 ) -> Result<Recovery, StoreError> {
     sweep(directory)?;
     check_room(directory, file)?;
+    let log = wal::damage(file)?;
     let path = directory.database();
     let scratch = directory.root.join(SCRATCH);
     let watch = schema::open_damaged(&path)?;
@@ -254,6 +258,7 @@ fn fill(
     if recovery.messages == 0 && recovery.lost.iter().all(|lost| lost.forward_paths.is_empty()) {
         return Err(StoreError::NothingFound { path: file.into() });
     }
+    recovery.unread_changes = log.map_or(0, |damage| damage.lost);
     keep_report(&mut recovery, aside)?;
     if !overwrite(&filled, database, &watch, seen, durability)? {
         return Err(busy("fill the tables", "another program has changed them"));

@@ -98,3 +98,39 @@ async fn a_queue_without_its_first_page_comes_back_from_where_it_was_moved() {
     let store = queue.store();
     assert_eq!(store.due(LANE, 10).await.unwrap().len(), 2, "body files are where they were");
 }
+
+/// What stands behind damage in the log of the file cannot be read; that is told, and nothing where
+/// the log is sound.
+#[tokio::test]
+async fn changes_behind_damage_in_the_log_of_the_file_are_told() {
+    for damaged in [false, true] {
+        let queue = Queue::new();
+        let store = queue.store();
+        for _ in 0..12 {
+            put(&store, FROM, &["b@b.example"]).await;
+        }
+        let moved = queue.path("moved.db");
+        for (from, to) in [("queue.db", "moved.db"), ("queue.db-wal", "moved.db-wal")] {
+            fs::copy(queue.path(&format!("queue/{from}")), queue.path(to)).unwrap();
+        }
+        store.close().await;
+        drop(store);
+        fs::remove_dir_all(queue.path("queue")).unwrap();
+        if damaged {
+            let log = fs::OpenOptions::new().write(true).open(queue.path("moved.db-wal")).unwrap();
+            let middle = log.metadata().unwrap().len() / 2;
+            log.write_all_at(&[0xa5; 64], middle).unwrap();
+        }
+        let from = ["queue", "recover", "--from", moved.to_str().unwrap()];
+        let ran = queue.run(&from).await.ends(0);
+        let told = ran.out.contains("written last cannot be read");
+        assert_eq!(told, damaged, "{}", ran.out);
+        assert_eq!(ran.out.contains("12 messages in the queue"), !damaged, "{}", ran.out);
+        let kept = fs::read_dir(queue.path("queue")).unwrap().flatten();
+        let reports = kept.filter_map(|item| fs::read(item.path().join("report.json")).ok());
+        for report in reports {
+            let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+            assert_eq!(report["unread_changes"].as_u64().unwrap() > 0, damaged, "{report}");
+        }
+    }
+}

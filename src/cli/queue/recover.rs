@@ -76,5 +76,13 @@ fn tell(recovery: &Recovery) -> Result<(), Failure> {
         let rows = dropped.rows.map_or("an unknown number".into(), |rows| rows.to_string());
         output::line(format!("rows lost of the {}: {rows}", dropped.record))?;
     }
+    if recovery.unread_changes > 0 {
+        let changes = text::count(recovery.unread_changes, "change that was", "changes that were");
+        output::line(format!(
+            "the log of the file (its name with -wal behind it) is damaged: {changes} written last \
+             cannot be read. Mail that was taken last may be missing here, and mail that had gone \
+             may be in the queue again: `queue list` and the log of those minutes tell"
+        ))?;
+    }
     Ok(output::line(format!("kept as it was: {}", recovery.kept_in.display()))?)
 }
