@@ -341,6 +341,11 @@ async fn a_message_that_comes_before_the_token_waits_for_it() {
     let relay = place.relay().await;
     let sent = sending(&relay, "early");
     lane_with(&relay, "a client that waits", |lane| lane["waiting"] == 1).await;
+    // Time that passes before the request has got there is not what it hangs for.
+    until("the request", async || {
+        place.sandbox.faults().iter().any(|fault| fault.struck == 1).then_some(())
+    })
+    .await;
     pass(Duration::from_secs(5)).await; // the request fails, and the next one is made
     until("the failure", async || {
         (relay.status().await["token"]["last_error"].is_object()).then_some(())

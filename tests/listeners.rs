@@ -388,7 +388,7 @@ fn commands_know_several_listeners_and_unix_sockets() {
     fs::write(&place.config, config).unwrap();
     let mut process = operator::Process::start(place.command(["run"]).env("NO_COLOR", "1"), false);
     let started = process.line_with("relay started");
-    assert!(started.contains(&format!("listening=[unix:{socket}, 127.0.0.1:")), "{started}");
+    assert!(started.contains(&format!("listening=\"[unix:{socket}, 127.0.0.1:")), "{started}");
     let erp = process.line_with("listener=\"erp\"");
     assert!(erp.contains("erp@contoso.example") && erp.contains("127.0.0.1:"), "{erp}");
     let http = started.split_once("http=").unwrap().1.split(' ').next().unwrap().to_owned();

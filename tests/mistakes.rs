@@ -12,11 +12,10 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
-    time::Duration,
 };
 
 use operator::{BINARY, PATIENCE, Place, Relay, SECRET, Tenant, o365_relay, tell, wait_for};
-use tokio::{net::TcpSocket, time::Instant};
+use tokio::net::TcpSocket;
 
 // ---- Before anything runs: arguments and configuration -------------------------------------
 
@@ -491,10 +490,9 @@ fn trouble_that_lasts_is_not_told_again() {
 
 #[test]
 fn an_idle_relay_ends_at_once() {
-    let relay = Place::new().start([]);
-    let asked = Instant::now();
+    // Whoever waited for the grace period would not end within this test's patience.
+    let relay = Place::new().start(["--set", "daemon.shutdown_grace=1h"]);
     let log = relay.stop();
-    assert!(asked.elapsed() < Duration::from_secs(5), "{log}");
     assert!(log.contains("drain begun") && log.contains("relay stopped"), "{log}");
 }
 

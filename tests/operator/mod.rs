@@ -166,6 +166,7 @@ impl Place {
 pub struct Process {
     child: Child,
     text: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Process {
@@ -178,12 +179,12 @@ impl Process {
         };
         let mut child = command.stdout(to_out).stderr(to_err).spawn().unwrap();
         let text = Arc::new(Mutex::new(String::new()));
-        match (child.stdout.take(), child.stderr.take()) {
-            (Some(pipe), _) => collect(pipe, Arc::clone(&text)),
-            (_, Some(pipe)) => collect(pipe, Arc::clone(&text)),
-            _ => {}
-        }
-        Self { child, text }
+        let reader = match (child.stdout.take(), child.stderr.take()) {
+            (Some(pipe), _) => Some(collect(pipe, Arc::clone(&text))),
+            (_, Some(pipe)) => Some(collect(pipe, Arc::clone(&text))),
+            _ => None,
+        };
+        Self { child, text, reader }
     }
 
     /// All it has written so far.
@@ -214,9 +215,14 @@ impl Process {
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     }
 
+    /// How it ended, once it has; all that it wrote has been read then.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
-        wait_for("the end of the process", || self.child.try_wait().unwrap())
+        let status = wait_for("the end of the process", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
     }
 }
 
@@ -227,14 +233,17 @@ impl Drop for Process {
     }
 }
 
-fn collect(pipe: impl std::io::Read + Send + 'static, text: Arc<Mutex<String>>) {
+fn collect(
+    pipe: impl std::io::Read + Send + 'static,
+    text: Arc<Mutex<String>>,
+) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             let mut text = text.lock().unwrap();
             text.push_str(&line);
             text.push('\n');
         }
-    });
+    })
 }
 
 /// A relay that has started.
