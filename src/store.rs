@@ -63,6 +63,7 @@ mod routing;
 mod schema;
 mod space;
 mod start;
+mod survey;
 mod totals;
 mod transit;
 mod wal;

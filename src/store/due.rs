@@ -40,15 +40,15 @@ pub(super) fn due(
     let run = || {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut due = Due::default();
-        let mut messages = database.prepare_cached(
-            "SELECT *, recipients = (SELECT COUNT(*) FROM recipient r WHERE r.message = sequence) \
-             AS is_whole FROM message \
-             WHERE lane = ?1 AND next_attempt <= ?2 AND hold_reason IS NULL \
-             ORDER BY next_attempt LIMIT ?3",
-        )?;
+        let mut messages = database.prepare_cached(&format!(
+            "SELECT {COLUMNS}, \
+             recipients = (SELECT COUNT(*) FROM recipient r WHERE r.message = sequence) AS is_whole \
+             FROM message WHERE lane = ?1 AND next_attempt <= ?2 AND hold_reason IS NULL \
+             ORDER BY next_attempt LIMIT ?3"
+        ))?;
         let mut rows = messages.query(params![lane, now.0, limit])?;
         while let Some(row) = rows.next()? {
-            let sequence = row.get("sequence")?;
+            let sequence = row.get(0)?;
             let entry = entry(row).and_then(|entry| with_recipients(database, row, entry, now));
             match entry {
                 Ok(entry) => due.entries.push(entry),
@@ -67,11 +67,11 @@ pub(super) fn due(
 /// the recipients if that is asked for.
 pub(super) fn unfit(database: &Connection, recipients_too: bool) -> rusqlite::Result<Vec<Unfit>> {
     let mut unfit = Vec::new();
-    let mut messages = database.prepare("SELECT * FROM message")?;
+    let mut messages = database.prepare(&format!("SELECT {COLUMNS} FROM message"))?;
     let mut recipients = database.prepare(RECIPIENTS)?;
     let mut rows = messages.query([])?;
     while let Some(row) = rows.next()? {
-        let sequence: i64 = row.get("sequence")?;
+        let sequence: i64 = row.get(0)?;
         let mut reason = reason_of(entry(row).and_then(|_| due_at(row)))?;
         if recipients_too && reason.is_none() {
             let mut pending = recipients.query(params![sequence, i64::MAX])?;
@@ -84,6 +84,16 @@ pub(super) fn unfit(database: &Connection, recipients_too: bool) -> rusqlite::Re
         }
     }
     Ok(unfit)
+}
+
+/// A message without its recipients, or `None` if it could not be attempted, or would never be, as
+/// far as its own row tells. The row begins with [`COLUMNS`].
+pub(super) fn whole(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
+    match due_at(row).and_then(|()| entry(row)) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(Fault::Unfit(_)) => Ok(None),
+        Err(Fault::Database(error)) => Err(error),
+    }
 }
 
 /// Sets the messages aside that could not be attempted, or would never be; no others wait for
@@ -116,6 +126,20 @@ pub(super) fn tell(sequence: i64, id: Option<QueueId>, reason: &str) {
     let queue_id = id.map(tracing::field::display);
     tracing::error!(row = sequence, queue_id, reason, "message set aside");
 }
+
+/// What a message has had in every version of the schema, all of it, so that damage shows. Columns
+/// are known by their places: to look for their names takes longer than to read them, and a start
+/// reads every row.
+pub(super) const COLUMNS: &str = "sequence, id, arrival, reverse_path, eight_bit, smtputf8, ret, \
+     envid, size, message_id, is_notice, delay_told, body_in_file, lane, next_attempt, \
+     hold_reason, client, hello";
+
+pub(super) const BODY_IN_FILE: usize = 12;
+pub(super) const LANE: usize = 13;
+pub(super) const HOLD_REASON: usize = 15;
+
+/// How many those are: what else is asked for comes behind them.
+const COLUMN_COUNT: usize = 18;
 
 const RECIPIENTS: &str = "SELECT position, forward_path, notify, orcpt, attempts FROM recipient \
      WHERE message = ?1 AND next_attempt <= ?2 ORDER BY position";
@@ -160,7 +184,7 @@ fn with_recipients(
     mut entry: Entry,
     now: UnixMillis,
 ) -> Result<Entry, Fault> {
-    if !row.get::<_, bool>("is_whole")? {
+    if !row.get::<_, bool>(COLUMN_COUNT)? {
         return Err(Fault::Unfit("not all of its recipients are in the queue database".into()));
     }
     let mut recipients = database.prepare_cached(RECIPIENTS)?;
@@ -175,33 +199,33 @@ fn with_recipients(
 }
 
 fn due_at(row: &Row<'_>) -> Result<(), Fault> {
-    row.get::<_, String>("lane")?;
-    row.get::<_, i64>("next_attempt")?;
+    row.get::<_, String>(LANE)?;
+    row.get::<_, i64>(14)?;
     Ok(())
 }
 
 fn entry(row: &Row<'_>) -> Result<Entry, Fault> {
-    let ret: Option<String> = row.get("ret")?;
-    row.get::<_, bool>("body_in_file")?;
+    let ret: Option<String> = row.get(6)?;
+    row.get::<_, bool>(BODY_IN_FILE)?;
     Ok(Entry {
-        sequence: row.get("sequence")?,
+        sequence: row.get(0)?,
         id: id(row)?,
-        arrival: UnixMillis(row.get("arrival")?),
-        reverse_path: reverse_path(&row.get::<_, String>("reverse_path")?)?,
+        arrival: UnixMillis(row.get(2)?),
+        reverse_path: reverse_path(&row.get::<_, String>(3)?)?,
         parameters: MailParameters {
             size: None,
-            body: match row.get("eight_bit")? {
+            body: match row.get(4)? {
                 true => envelope::Body::EightBitMime,
                 false => envelope::Body::SevenBit,
             },
-            smtputf8: row.get("smtputf8")?,
+            smtputf8: row.get(5)?,
             ret: ret.map(|ret| if ret == "FULL" { Ret::Full } else { Ret::Headers }),
-            envid: row.get("envid")?,
+            envid: row.get(7)?,
         },
-        size: unsigned(row, row.as_ref().column_index("size")?)?,
-        message_id: row.get("message_id")?,
-        is_notice: row.get("is_notice")?,
-        delay_told: row.get("delay_told")?,
+        size: unsigned(row, 8)?,
+        message_id: row.get(9)?,
+        is_notice: row.get(10)?,
+        delay_told: row.get(11)?,
         recipients: Vec::new(),
     })
 }
@@ -216,7 +240,7 @@ fn pending_recipient(row: &Row<'_>) -> Result<PendingRecipient, Fault> {
 }
 
 fn id(row: &Row<'_>) -> rusqlite::Result<QueueId> {
-    row.get::<_, String>("id")?.parse().map_err(|error| bad_text("queue id", error))
+    row.get::<_, String>(1)?.parse().map_err(|error| bad_text("queue id", error))
 }
 
 /// The reverse-path of a row; empty text is the null reverse-path.

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::{
     Durability, Rebuilt, Router, StoreError, aside::Aside, directory::Directory, due, read,
-    rebuild, routing, schema, totals,
+    rebuild, routing, schema, survey, totals,
 };
 use crate::clock::{Clock, UnixMillis};
 
@@ -71,6 +71,20 @@ fn look_through(
     router: &dyn Router,
 ) -> Result<u64, StoreError> {
     schema::migrate(database, &directory.database())?;
+    match survey::if_in_order(database, router)? {
+        Some(known) => directory.remove_orphans(&known)?,
+        None => put_in_order(database, directory, router)?,
+    }
+    directory.sync_all()?;
+    read::count(database)
+}
+
+/// The same step by step, each with a look of its own at all messages.
+fn put_in_order(
+    database: &mut Connection,
+    directory: &Directory,
+    router: &dyn Router,
+) -> Result<(), StoreError> {
     due::hold_unfit(database)?;
     routing::route_anew(database, router)?;
     totals::count_lanes(database)?;
@@ -81,6 +95,5 @@ fn look_through(
              so none is taken for an orphan"
         ),
     }
-    directory.sync_all()?;
-    read::count(database)
+    Ok(())
 }

@@ -9,6 +9,7 @@ use crate::smtp::{
 };
 
 mod damage;
+mod survey;
 mod totals;
 
 pub(super) const START: UnixMillis = UnixMillis(1_795_415_050_000);
