@@ -181,9 +181,10 @@ impl Log {
         let salts = [u32_at(&head, 8), u32_at(&head, 12)];
         let is_commit = u32_at(&head, 4) != 0;
         let stored = Sum(u32_at(&head, 16), u32_at(&head, 20));
-        let fits = self.sum.over(&head[..8], word).over(page, word) == stored
-            && u32_at(&head, 0) != 0
-            && salts == self.salts.unwrap_or(self.last_salts);
+        // The sum last: it takes long, and most of a log may be leftovers with other salts.
+        let fits = u32_at(&head, 0) != 0
+            && salts == self.salts.unwrap_or(self.last_salts)
+            && self.sum.over(&head[..8], word).over(page, word) == stored;
         let is_ours = self.salts.is_none_or(|ours| ours == salts);
         self.behind |= !fits;
         if !fits {
