@@ -60,6 +60,22 @@ impl Settings {
     }
 }
 
+/// The command line of a daemon. To describe all commands takes longer than to read a configuration,
+/// and memory that a daemon keeps for good.
+#[derive(Debug, Parser)]
+#[command(name = "o365-relay")]
+struct RunOnly {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    _command: Option<Run>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Run {
+    Run,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the relay (this is what happens without a command)
@@ -97,6 +113,9 @@ pub fn command() -> clap::Command {
 /// Reads the arguments and carries out the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Ok(RunOnly { settings, .. }) = RunOnly::try_parse() {
+        return exit_code(run(&settings));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -104,16 +123,24 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    match carry_out(&cli) {
+    exit_code(carry_out(&cli))
+}
+
+fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
+fn run(settings: &Settings) -> Result<(), Failure> {
+    runtime()?.block_on(run::run(&settings.sources()))
+}
+
 fn carry_out(cli: &Cli) -> Result<(), Failure> {
     let settings = &cli.settings;
     match cli.command.as_ref().unwrap_or(&Command::Run) {
-        Command::Run => runtime()?.block_on(run::run(&settings.sources())),
+        Command::Run => run(settings),
         Command::Sandbox(options) => runtime()?.block_on(sandbox::run(options, settings)),
         Command::Setup(options) => runtime()?.block_on(setup::run(options, settings)),
         Command::Send(options) => runtime()?.block_on(send::run(options, &settings.sources())),
