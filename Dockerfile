@@ -15,6 +15,8 @@ RUN mkdir src \
  && touch src/lib.rs \
  && cargo build --profile "$PROFILE" --locked \
  && rm -r src
+COPY build.rs ./
+COPY link link
 COPY src src
 # Cargo goes by the time of a file, and these may be older than the stand-ins were.
 RUN find src -type f -exec touch {} + \
