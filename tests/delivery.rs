@@ -653,6 +653,93 @@ async fn a_server_that_closes_at_a_recipient_is_taken_at_its_word() {
     assert!(!reusable);
 }
 
+/// One message to three, to a server that offers PIPELINING: it answers nothing before it has read
+/// MAIL and every RCPT.
+async fn pipelined(replies: &str, then: &str) -> (Result<Vec<(u32, Verdict)>, Trouble>, bool) {
+    let offers = ALL_OFFERS.replace("S: 250-DSN", "S: 250-PIPELINING\nS: 250-DSN");
+    let script = format!(
+        "{}C: MAIL FROM:<app@contoso.com> SIZE=24\nC: RCPT TO:<a@x.net>\nC: RCPT TO:<b@x.net>\n\
+         C: RCPT TO:<c@x.net>\n{replies}{then}",
+        login_with(&offers)
+    );
+    let (upstream, queue) = (Upstream::start(&[script]), Queue::new());
+    let entry = queue.entry(three()).await;
+    let mut connection = connected(&upstream).await;
+    let outcome = send(&mut connection, &queue, &entry).await;
+    let reusable = connection.is_reusable();
+    drop(connection);
+    upstream.finish().await;
+    (outcome, reusable)
+}
+
+#[tokio::test]
+async fn mail_and_recipients_leave_in_one_write_where_that_is_offered() {
+    let data = "C: DATA\nS: 354 go\nDATA\nS: 250 OK\n";
+    let refused = "S: 250-5.1.1 a\nS: 250 5.1.1 b\nS: 550-5.1.1 no\nS: 550 5.1.1 such user\n";
+    let full = "S: 452 4.5.3 full\n";
+    let nobody = "S: 503 5.5.2 what\n".repeat(3);
+    for (replies, then, expected, reused) in [
+        (
+            format!("S: 250 OK\n{refused}S: 250 OK\n"),
+            data,
+            ["0 relayed 250 OK", "1 RCPT 550 5.1.1 no such user", "2 relayed 250 OK"],
+            true,
+        ),
+        (
+            format!("S: 250 OK\n{full}S: 250 OK\n{full}"),
+            data,
+            ["0 RCPT 452 4.5.3 full", "1 relayed 250 OK", "2 RCPT 452 4.5.3 full"],
+            true,
+        ),
+        (
+            format!("S: 554 5.2.252 no\n{nobody}"),
+            "",
+            ["0 MAIL 554 5.2.252 no", "1 MAIL 554 5.2.252 no", "2 MAIL 554 5.2.252 no"],
+            true,
+        ),
+        (
+            "S: 421 4.4.2 idle\n".into(),
+            "CLOSE\n",
+            ["0 MAIL 421 4.4.2 idle", "1 MAIL 421 4.4.2 idle", "2 MAIL 421 4.4.2 idle"],
+            false,
+        ),
+        (
+            "S: 250 OK\nS: 250 OK\nS: 421 4.3.2 bye\n".into(),
+            "CLOSE\n",
+            ["0 RCPT 421 4.3.2 bye", "1 RCPT 421 4.3.2 bye", "2 RCPT 421 4.3.2 bye"],
+            false,
+        ),
+        (
+            "S: 550 5.7.1 no\nS: 503 5.5.2 what\n".into(),
+            "CLOSE\n",
+            ["0 MAIL 550 5.7.1 no", "1 MAIL 550 5.7.1 no", "2 MAIL 550 5.7.1 no"],
+            false,
+        ),
+    ] {
+        let (outcome, reusable) = pipelined(&replies, then).await;
+        let mut verdicts = told(&outcome.expect("verdicts"));
+        verdicts.sort();
+        assert_eq!(
+            (&verdicts[..], reusable),
+            (&expected.map(String::from)[..], reused),
+            "{replies}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_reply_to_one_of_several_lines_is_told_by_its_stage() {
+    for (replies, stage) in [("", Stage::Mail), ("S: 250 OK\nS: 250 OK\n", Stage::Rcpt)] {
+        let (outcome, reusable) = pipelined(replies, "CLOSE\n").await;
+        let trouble = outcome.expect_err("trouble");
+        assert!(matches!(trouble, Trouble::Broken { .. }), "{trouble}");
+        assert_eq!((trouble.stage(), reusable), (stage, false), "{trouble}");
+    }
+    // A reply too many must not be taken for that to DATA, which is not even sent.
+    let (outcome, reusable) = pipelined(&"S: 250 OK\n".repeat(5), "").await;
+    assert_eq!((outcome.expect_err("trouble").stage(), reusable), (Stage::Data, false));
+}
+
 #[tokio::test]
 async fn refusals_from_mail_on_keep_stage_and_words() {
     let to = "C: RCPT TO:<a@example.net>\nS: 250 OK\n";

@@ -72,6 +72,43 @@ impl Link {
         self.reply(stage, begun, outcome.err())
     }
 
+    /// Sends lines in one write, each as for [`Link::exchange`], and puts the replies into `heard`
+    /// as they are read. After a 421 the server closes the connection (RFC 5321 section 3.8),
+    /// whatever it was asked: it is the last then.
+    pub async fn exchange_all(
+        &mut self,
+        lines: &[(Stage, String)],
+        heard: &mut Vec<Reply>,
+    ) -> Result<(), Trouble> {
+        self.control.expect_reply(COMMAND_PATIENCE);
+        let begun = Instant::now();
+        let together: String = lines.iter().map(|(_, line)| line.as_str()).collect();
+        let mut outcome = self.smtp.command(together).await;
+        let mut end = 0;
+        for (stage, _) in lines {
+            if !heard.is_empty() {
+                outcome = self.smtp.read_response().await;
+            }
+            let unheard = self.control.transcript_from(end);
+            let Some((reply, alone)) = first_reply(&unheard) else {
+                self.out_of_step = true;
+                return Err(match outcome.err() {
+                    Some(error) => no_reply(*stage, &error, &unheard),
+                    None => Trouble::broken(*stage, "no reply"),
+                });
+            };
+            stage.answered(begun);
+            end += end_of_first(&unheard).unwrap_or_default();
+            let closing = reply.code().value() == 421;
+            heard.push(reply);
+            if closing || (heard.len() == lines.len() && !alone) {
+                self.out_of_step = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Sends the mail data, edited if there is an editor, with the final dot, and reads the reply
     /// to it.
     pub async fn mail_data(
@@ -90,8 +127,9 @@ impl Link {
                 false => Trouble::Unreadable { cause },
             });
         }
-        // Until the source was used up the final dot cannot be out.
-        let stage = if source.exhausted { Stage::EndOfData } else { Stage::MailData };
+        // Until the source was used up, and all of it is on its way, the final dot cannot be out.
+        let ended = source.exhausted && self.control.is_flushed();
+        let stage = if ended { Stage::EndOfData } else { Stage::MailData };
         self.reply(stage, begun, outcome.err())
     }
 

@@ -1,6 +1,6 @@
 //! The smarthost: logging in with XOAUTH2, mail transactions, one verdict a recipient.
 
-use std::fmt::Write;
+mod announce;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
@@ -13,11 +13,7 @@ use super::{
 };
 use crate::{
     mail::rewrite::{Editor, Rewriting},
-    smtp::{
-        envelope::{self, MailParameters, Ret},
-        path::ReversePath,
-        reply::Reply,
-    },
+    smtp::reply::Reply,
     store::{Body, Entry, PendingRecipient},
     token::AccessToken,
 };
@@ -160,6 +156,7 @@ struct Offers {
     eight_bit_mime: bool,
     smtputf8: bool,
     dsn: bool,
+    pipelining: bool,
     xoauth2: bool,
 }
 
@@ -174,6 +171,7 @@ impl Offers {
                 Some("8BITMIME") => offers.eight_bit_mime = true,
                 Some("SMTPUTF8") => offers.smtputf8 = true,
                 Some("DSN") => offers.dsn = true,
+                Some("PIPELINING") => offers.pipelining = true,
                 Some("AUTH") => offers.xoauth2 |= words.any(|word| word == "XOAUTH2"),
                 _ => {}
             }
@@ -243,12 +241,8 @@ impl Connection {
             expect(Stage::Reset, 250, self.link.exchange(Stage::Reset, "RSET\r\n").await?)?;
         }
         self.left = self.left.saturating_sub(1);
-        let line = self.mail_line(entry, &rewriting.reverse_path(&entry.reverse_path));
-        let reply = self.exchange(Stage::Mail, &line).await?;
-        if reply.code().value() != 250 {
-            return Ok(refused(&entry.recipients, Stage::Mail, &reply));
-        }
-        let (accepted, mut verdicts) = self.recipients(&entry.recipients).await?;
+        let reverse_path = rewriting.reverse_path(&entry.reverse_path);
+        let (accepted, mut verdicts) = self.announce(entry, &reverse_path).await?;
         if accepted.is_empty() || (share == Share::All && !verdicts.is_empty()) {
             return Ok(verdicts);
         }
@@ -301,82 +295,6 @@ impl Connection {
             }
             Err(trouble) => Err(trouble),
         }
-    }
-
-    /// Places of the recipients that upstream accepted, and verdicts on the others.
-    async fn recipients(
-        &mut self,
-        recipients: &[PendingRecipient],
-    ) -> Result<(Vec<u32>, Vec<(u32, Verdict)>), Trouble> {
-        let mut accepted = Vec::new();
-        let mut verdicts = Vec::new();
-        let mut rest = recipients.iter();
-        while let Some(recipient) = rest.next() {
-            let line = self.rcpt_line(recipient);
-            let reply = self.exchange(Stage::Rcpt, &line).await?;
-            match reply.code().value() {
-                250 | 251 => accepted.push(recipient.position),
-                // Upstream is closing: there will be no DATA.
-                421 => {
-                    let judged = |position| verdicts.iter().any(|(other, _)| *other == position);
-                    let others: Vec<_> = refused(recipients, Stage::Rcpt, &reply)
-                        .into_iter()
-                        .filter(|(position, _)| !judged(*position))
-                        .collect();
-                    verdicts.extend(others);
-                    return Ok((Vec::new(), verdicts));
-                }
-                // No more fit into this transaction: the rest would hear the same.
-                452 => {
-                    let others = std::iter::once(recipient).chain(rest.by_ref());
-                    verdicts.extend(others.map(|other| {
-                        (other.position, Verdict::Refused(Stage::Rcpt, reply.clone()))
-                    }));
-                }
-                _ => verdicts.push((recipient.position, Verdict::Refused(Stage::Rcpt, reply))),
-            }
-        }
-        Ok((accepted, verdicts))
-    }
-
-    fn mail_line(&self, entry: &Entry, reverse_path: &ReversePath) -> String {
-        let path = match (reverse_path, self.null_sender) {
-            (ReversePath::Null, NullSender::Mailbox) => self.mailbox.as_str(),
-            (path, _) => path.as_str(),
-        };
-        let MailParameters { body, smtputf8, ret, envid, .. } = &entry.parameters;
-        let mut line = format!("MAIL FROM:<{path}>");
-        let mut parameter = |offered: bool, text: std::fmt::Arguments<'_>| {
-            if offered {
-                let _ = write!(line, " {text}");
-            }
-        };
-        parameter(self.offers.size.is_some(), format_args!("SIZE={}", entry.size));
-        let eight_bit = *body == envelope::Body::EightBitMime;
-        parameter(self.offers.eight_bit_mime && eight_bit, format_args!("BODY=8BITMIME"));
-        parameter(*smtputf8, format_args!("SMTPUTF8"));
-        if let Some(ret) = ret {
-            parameter(self.offers.dsn, format_args!("RET={}", Ret::as_str(*ret)));
-        }
-        if let Some(envid) = envid {
-            parameter(self.offers.dsn, format_args!("ENVID={envid}"));
-        }
-        line.push_str("\r\n");
-        line
-    }
-
-    fn rcpt_line(&self, recipient: &PendingRecipient) -> String {
-        let mut line = format!("RCPT TO:<{}>", recipient.forward_path);
-        if self.offers.dsn {
-            if let Some(notify) = &recipient.parameters.notify {
-                let _ = write!(line, " NOTIFY={notify}");
-            }
-            if let Some(orcpt) = &recipient.parameters.orcpt {
-                let _ = write!(line, " ORCPT={orcpt}");
-            }
-        }
-        line.push_str("\r\n");
-        line
     }
 
     /// Says goodbye and does not wait long for an answer; a connection that is broken or being

@@ -6,7 +6,9 @@
 //! - a reply that never ends is not collected until memory does;
 //! - a poisoned stream fails the next write: lettre's message iterator cannot report an error,
 //!   and a body that ends early must never be followed by the final dot; nor shall its QUIT wait
-//!   for a server that has just not answered in time.
+//!   for a server that has just not answered in time;
+//! - small writes leave together, once a reply is waited for: lettre sends a body, and then its
+//!   final dot, each with a flush, which would be two TLS records and two packets.
 
 use std::{
     fmt, io,
@@ -34,6 +36,9 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(180);
 /// Longest reply, in octets. lettre has a limit too, but looks at it only behind a line end.
 const MAX_TRANSCRIPT: usize = 64 * 1024;
 
+/// Octets that wait for company at most: one TLS record.
+const TOGETHER: usize = 16 * 1024;
+
 /// What the driver and the stream share.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Control(Arc<Shared>);
@@ -42,6 +47,7 @@ pub(super) struct Control(Arc<Shared>);
 struct Shared {
     read_patience_millis: AtomicU64,
     poisoned: AtomicBool,
+    unsent: AtomicBool,
     transcript: Mutex<Vec<u8>>,
 }
 
@@ -56,6 +62,16 @@ impl Control {
     /// The octets read since [`Control::expect_reply`].
     pub fn take_transcript(&self) -> Vec<u8> {
         std::mem::take(&mut self.transcript())
+    }
+
+    /// Those behind the first `end` of them.
+    pub fn transcript_from(&self, end: usize) -> Vec<u8> {
+        self.transcript().get(end..).unwrap_or_default().to_vec()
+    }
+
+    /// Whether all that was written has been handed to the system.
+    pub fn is_flushed(&self) -> bool {
+        !self.0.unsent.load(Ordering::Relaxed)
     }
 
     /// Makes every further write fail.
@@ -80,6 +96,9 @@ pub(super) struct Wire {
     tls: TlsStream<TcpStream>,
     /// lettre wants to read a greeting; the real one came before TLS.
     greeting: &'static [u8],
+    /// Octets that wait for company, and how many of them have gone.
+    together: Vec<u8>,
+    gone: usize,
     control: Control,
     timer: Pin<Box<Sleep>>,
     armed: bool,
@@ -89,7 +108,9 @@ pub(super) struct Wire {
 impl Wire {
     pub fn new(tls: TlsStream<TcpStream>, peer: SocketAddr, control: Control) -> Self {
         let timer = Box::pin(sleep_until(Instant::now()));
-        Self { tls, greeting: b"220 ready\r\n", control, timer, armed: false, peer }
+        let greeting = b"220 ready\r\n";
+        let together = Vec::new();
+        Self { tls, greeting, together, gone: 0, control, timer, armed: false, peer }
     }
 
     /// Turns a wait that lasts too long into an error.
@@ -112,6 +133,37 @@ impl Wire {
         self.control.poison();
         let text = format!("no answer within {} s", patience.as_secs());
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
+    }
+
+    /// Writes what waits for company.
+    fn poll_together(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.gone < self.together.len() {
+            self.refuse_if_poisoned()?;
+            let poll = Pin::new(&mut self.tls).poll_write(context, &self.together[self.gone..]);
+            match ready!(self.limit(context, poll, WRITE_PATIENCE))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.gone += count,
+            }
+        }
+        self.together.clear();
+        self.gone = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands all that was written to the system.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_together(context))?;
+        let poll = Pin::new(&mut self.tls).poll_flush(context);
+        ready!(self.limit(context, poll, WRITE_PATIENCE))?;
+        self.control.0.unsent.store(false, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    fn refuse_if_poisoned(&self) -> io::Result<()> {
+        match self.control.is_poisoned() {
+            true => Err(io::Error::other("the dialogue was broken off")),
+            false => Ok(()),
+        }
     }
 
     fn record(&self, octets: &mut [u8]) -> io::Result<()> {
@@ -146,6 +198,9 @@ impl AsyncRead for Wire {
             this.greeting = later;
             return Poll::Ready(Ok(()));
         }
+        if !this.control.is_flushed() {
+            ready!(this.poll_send(context))?;
+        }
         let before = buffer.filled().len();
         let poll = Pin::new(&mut this.tls).poll_read(context, buffer);
         this.record(&mut buffer.filled_mut()[before..])?;
@@ -160,19 +215,25 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.control.is_poisoned() {
-            return Poll::Ready(Err(io::Error::other("the dialogue was broken off")));
+        let this = &mut *self;
+        this.refuse_if_poisoned()?;
+        this.control.0.unsent.store(true, Ordering::Relaxed);
+        if this.together.len() + octets.len() <= TOGETHER {
+            this.together.extend_from_slice(octets);
+            return Poll::Ready(Ok(octets.len()));
         }
-        let poll = Pin::new(&mut self.tls).poll_write(context, octets);
-        self.limit(context, poll, WRITE_PATIENCE)
+        ready!(this.poll_together(context))?;
+        let poll = Pin::new(&mut this.tls).poll_write(context, octets);
+        this.limit(context, poll, WRITE_PATIENCE)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.tls).poll_flush(context);
-        self.limit(context, poll, WRITE_PATIENCE)
+    /// Does nothing: lettre flushes after each write, and waits for a reply after the last.
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
         let poll = Pin::new(&mut self.tls).poll_shutdown(context);
         self.limit(context, poll, WRITE_PATIENCE)
     }

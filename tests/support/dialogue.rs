@@ -25,9 +25,9 @@ TLS
 C: EHLO relay.contoso.com
 ";
 
+/// All but PIPELINING, so that each line of a script waits for the reply to the one before.
 pub const ALL_OFFERS: &str = "S: 250-fake
 S: 250-SIZE 157286400
-S: 250-PIPELINING
 S: 250-DSN
 S: 250-AUTH LOGIN XOAUTH2
 S: 250-8BITMIME
