@@ -289,10 +289,8 @@ impl Lane {
         let context = Arc::clone(&self.context);
         let lane = &self.state.config.mailbox;
         let result: Result<_, StoreError> = async {
-            // Asked first: what becomes due between the two questions is in both answers, not in
-            // neither.
-            let next = context.store.next_due(lane).await?;
-            let due = context.store.due(lane, self.running.page() + self.leased.len()).await?;
+            let limit = self.running.page() + self.leased.len();
+            let (due, next) = context.store.due_and_next(lane, limit).await?;
             let fresh: Vec<_> =
                 due.into_iter().filter(|entry| !self.leased.contains(&entry.id)).collect();
             Ok((fresh, next))

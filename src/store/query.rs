@@ -29,16 +29,35 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
     pub async fn due(&self, lane: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.due_and_next(lane, limit).await.map(|(due, _)| due)
+    }
+
+    /// As [`Store::due`], and when the next message will be; `None` also if there are so many that
+    /// it was not asked.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read.
+    pub async fn due_and_next(
+        &self,
+        lane: &str,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, Option<UnixMillis>), StoreError> {
         let (lane, now) = (lane.to_owned(), self.shared.clock.now());
         loop {
             let lane = lane.clone();
-            let due = self.read(move |database| due::due(database, &lane, now, limit)).await?;
+            let ask = move |database: &read::Reader| {
+                let due = due::due(database, &lane, now, limit)?;
+                let all = due.entries.len() < limit;
+                let next = all.then(|| read::next_due(database, &lane, now)).transpose()?;
+                Ok((due, next.flatten()))
+            };
+            let (due, next) = self.read(ask).await?;
             let stopped = self.set_aside(due.unfit).await;
             // Behind messages that make no sense there may be others.
             match (due.entries.is_empty(), stopped) {
                 (true, Ok(true)) => {}
                 (true, Err(error)) => return Err(error),
-                _ => return Ok(due.entries),
+                _ => return Ok((due.entries, next)),
             }
         }
     }

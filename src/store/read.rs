@@ -23,11 +23,12 @@ pub(super) struct Readers {
     turns: Semaphore,
 }
 
-/// Idle connections kept; each holds a little memory.
-const KEEP_IDLE: usize = 2;
-
 /// Reads at a time: each takes a thread and a connection, and a thousand lanes may ask at once.
 const AT_A_TIME: usize = 4;
+
+/// Idle connections kept: all that there can be. Each holds a little memory, but to open one costs
+/// ten times as much as what it is asked for, since the schema has to be read anew.
+const KEEP_IDLE: usize = AT_A_TIME;
 
 impl Readers {
     pub fn new(database: PathBuf) -> Self {
@@ -108,27 +109,51 @@ pub(super) fn next_due(
         .map_err(StoreError::database("read the next attempt"))
 }
 
-/// The body of a message, wherever it is. The id is looked up along with it: the sequence of a
-/// message that was removed may belong to another one by now.
-pub(super) fn body(database: &Reader, places: &Places, id: QueueId) -> Result<Body, StoreError> {
-    let found = database
+/// The row of a message, as far as its body is concerned.
+struct BodyRow {
+    in_file: bool,
+    data: Option<Vec<u8>>,
+    size: u64,
+    digest: Option<Digest>,
+    /// Nobody has set the message aside.
+    waits: bool,
+}
+
+/// The id is looked up along with it: the sequence of a message that was removed may belong to
+/// another one by now.
+fn body_row(database: &Reader, id: QueueId) -> Result<Option<BodyRow>, StoreError> {
+    database
         .prepare_cached(
-            "SELECT m.body_in_file, b.data, m.size, m.digest FROM message m \
-             LEFT JOIN body b ON b.message = m.sequence WHERE m.id = ?1",
+            "SELECT m.body_in_file, b.data, m.size, m.digest, m.hold_reason IS NULL \
+             FROM message m LEFT JOIN body b ON b.message = m.sequence WHERE m.id = ?1",
         )
         .and_then(|mut query| {
             query
                 .query_row([id.as_str()], |row| {
-                    let data: Option<Vec<u8>> = row.get(1)?;
-                    let digest: Option<Digest> = row.get(3)?;
-                    Ok((row.get(0)?, data, unsigned(row, 2)?, digest))
+                    Ok(BodyRow {
+                        in_file: row.get(0)?,
+                        data: row.get(1)?,
+                        size: unsigned(row, 2)?,
+                        digest: row.get(3)?,
+                        waits: row.get(4)?,
+                    })
                 })
                 .optional()
         })
-        .map_err(StoreError::database("read a body"))?;
-    match found {
-        Some((true, _, size, digest)) => Body::open(places, id, size, digest),
-        Some((false, Some(data), size, digest)) => Ok(Body::from_row(id, data, size, digest)),
+        .map_err(StoreError::database("read a body"))
+}
+
+/// The body of a message, wherever it is.
+pub(super) fn body(database: &Reader, places: &Places, id: QueueId) -> Result<Body, StoreError> {
+    open_body(places, id, body_row(database, id)?)
+}
+
+fn open_body(places: &Places, id: QueueId, row: Option<BodyRow>) -> Result<Body, StoreError> {
+    match row {
+        Some(BodyRow { in_file: true, size, digest, .. }) => Body::open(places, id, size, digest),
+        Some(BodyRow { data: Some(data), size, digest, .. }) => {
+            Ok(Body::from_row(id, data, size, digest))
+        }
         _ => {
             let detail = "no row in the queue database".to_owned();
             Err(StoreError::MissingBody { id, detail })
@@ -142,18 +167,14 @@ pub(super) fn body_if_waiting(
     places: &Places,
     id: QueueId,
 ) -> Result<Option<Body>, StoreError> {
-    let waits = || {
-        database
-            .prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND hold_reason IS NULL")
-            .and_then(|mut query| query.exists([id.as_str()]))
-            .map_err(StoreError::database("look for a message"))
-    };
-    if !waits()? {
+    let waits = |row: &Option<BodyRow>| row.as_ref().is_some_and(|row| row.waits);
+    let row = body_row(database, id)?;
+    if !waits(&row) {
         return Ok(None);
     }
-    match body(database, places, id) {
-        // The body may have gone with its message since.
-        Err(error) if error.is_missing_body() && !waits()? => Ok(None),
+    match open_body(places, id, row) {
+        // The file may have gone with its message since.
+        Err(error) if error.is_missing_body() && !waits(&body_row(database, id)?) => Ok(None),
         other => other.map(Some),
     }
 }
