@@ -14,6 +14,7 @@ mod examples;
 mod fault;
 mod file;
 mod guess;
+mod in_force;
 mod keys;
 mod kinds;
 mod layers;
@@ -38,6 +39,7 @@ use std::{
 
 pub use documentation::page_of_keys;
 pub use fault::{Fault, Faults};
+pub use in_force::{Change, InForce};
 pub use reference::{KeyReference, SectionReference, reference};
 pub use render::example;
 
@@ -270,6 +272,15 @@ pub struct Setting {
 /// Every fault there is.
 pub fn load(sources: &Sources) -> Result<Config, Faults> {
     load_or(sources, Path::new(DEFAULT_FILE)).map(|(config, _)| config)
+}
+
+/// As [`load`], with what holds then, to compare later readings with.
+///
+/// # Errors
+/// Every fault there is.
+pub fn load_to_compare(sources: &Sources) -> Result<(Config, InForce), Faults> {
+    let (config, settings) = load_or(sources, Path::new(DEFAULT_FILE))?;
+    Ok((config, InForce::of(&settings)))
 }
 
 /// Every key with the value that holds and its origin, in the order of [`example`]. Secrets are

@@ -8,22 +8,25 @@ use std::{
     time::Duration,
 };
 
+mod reload;
+mod sending;
 mod upstream;
 
-use tokio::time::timeout;
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 use crate::{
     clock::{Clock, UnixMillis},
-    config::{AccountConfig, Config, OFFICE365},
-    delivery::{self, smarthost::Smarthost},
+    config::Config,
     drain::Drain,
     http::{self, HttpError, ListenerStatus, Watched},
-    listener::{Address, ListenerError, Listeners, Listening, Outlet},
-    queue::{self, Lanes, Mode, Upstream, direct::Direct, runner::Queue},
-    store::{DatabaseFault, Ground, Store, StoreError, Synced, Transit},
-    token,
+    listener::{Address, ListenerError, Listeners, Listening, Serving},
+    store::{DatabaseFault, Ground, Store, StoreError},
 };
-use upstream::{DirectOutlet, look_for_a_queue};
+pub use reload::Reloader;
+use sending::{Keeping, Sending, SendingConfig};
 
 /// Why the daemon did not start. Each message says what failed, on what, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +102,11 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// A running daemon.
 pub struct Daemon {
     listening: Vec<Listening>,
-    watched: Watched,
+    serving: Serving,
+    /// Whoever gives it other settings has it until they hold.
+    sending: Arc<Mutex<Sending>>,
+    store: Option<Store>,
+    watched: Arc<watch::Sender<Watched>>,
     http_address: Option<SocketAddr>,
     drain: Drain,
     grace: Duration,
@@ -121,20 +128,22 @@ impl Daemon {
 
         let listening = listeners.listening();
         let drain = Drain::new();
-        let upstreams =
-            upstreams((config.token, config.delivery), config.other_accounts, clock, &drain);
+        let grace = config.shutdown_grace;
         let mode = config.queue.mode;
-        let (store, queue, outlet) = keeping.start(config.queue, upstreams, clock, &drain);
+        let directory = config.store.directory.clone();
+        let sending = Sending::start(keeping, SendingConfig::of(config), clock, &drain);
         let watched = Watched {
-            store,
-            queue,
+            store: sending.store().cloned(),
+            queue: sending.queue().clone(),
             clock,
             started: clock.now(),
             listeners: listening.iter().map(listener_status).collect(),
+            reload: None,
         };
         let http_address = http.as_ref().and_then(http::Server::address);
+        let (watched, watching) = watch::channel(watched);
         if let Some(http) = http {
-            http.serve(watched.clone(), &drain);
+            http.serve(watching, &drain);
         }
         tell(&listening);
         tracing::info!(
@@ -142,11 +151,13 @@ impl Daemon {
             listening = %format!("[{}]", addresses(&listening).join(", ")),
             http = http_address.map(tracing::field::display),
             mode = mode.as_str(),
-            queue = watched.store.as_ref().map(|_| tracing::field::display(config.store.directory.display())),
+            queue = sending.store().map(|_| tracing::field::display(directory.display())),
             "relay started"
         );
-        listeners.serve(&outlet, clock, &drain);
-        Ok(Self { listening, watched, http_address, drain, grace: config.shutdown_grace })
+        let serving = listeners.serve(&sending.outlet(), clock, &drain);
+        let store = sending.store().cloned();
+        let (sending, watched) = (Arc::new(Mutex::new(sending)), Arc::new(watched));
+        Ok(Self { listening, serving, sending, store, watched, http_address, drain, grace })
     }
 
     /// Where each listener of the SMTP server listens.
@@ -174,19 +185,19 @@ impl Daemon {
     /// When it started.
     #[must_use]
     pub fn started(&self) -> UnixMillis {
-        self.watched.started
+        self.watched.borrow().started
     }
 
     /// The store, to look at; there is none in direct mode.
     #[must_use]
     pub fn store(&self) -> Option<&Store> {
-        self.watched.store.as_ref()
+        self.store.as_ref()
     }
 
-    /// The parts that status is read from.
+    /// The parts that status is read from, as they are now.
     #[must_use]
-    pub fn watched(&self) -> &Watched {
-        &self.watched
+    pub fn watched(&self) -> Watched {
+        self.watched.borrow().clone()
     }
 
     /// Stops: sessions between transactions hear 421, mail data under way and attempts under
@@ -199,81 +210,13 @@ impl Daemon {
         }
         // A disk that is slow to take the log home shall not hold up the end: the next start reads
         // the log.
-        if let Some(store) = &self.watched.store
+        if let Some(store) = self.store()
             && timeout(CLOSE_PATIENCE, store.close()).await.is_err()
         {
             tracing::warn!("queue database not closed in time, the next start completes it");
         }
         tracing::info!("relay stopped");
     }
-}
-
-/// What keeps mail that is not upstream yet.
-enum Keeping {
-    Queue(Store),
-    Transit(Transit),
-}
-
-impl Keeping {
-    async fn open(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        match config.queue.mode {
-            Mode::Queue => {
-                look_at_ground(config)?;
-                let directory = config.store.directory.clone();
-                let store = open_store(config, clock).await;
-                store.map(Self::Queue).map_err(|source| StartError::Store { directory, source })
-            }
-            Mode::Direct => {
-                let queue = config.store.directory.clone();
-                let _ = tokio::task::spawn_blocking(move || look_for_a_queue(&queue)).await;
-                let directory = config.queue.direct.spool_directory.clone();
-                Transit::open(directory, clock).map(Self::Transit).map_err(StartError::Transit)
-            }
-        }
-    }
-
-    /// Starts what sends, and says where the listener's mail goes.
-    fn start(
-        self,
-        config: queue::Config,
-        (first, others): (Upstream, Vec<Upstream>),
-        clock: Clock,
-        drain: &Drain,
-    ) -> (Option<Store>, Queue, Arc<dyn Outlet>) {
-        match self {
-            Self::Queue(store) => {
-                let queue = Queue::start(config, store.clone(), first, others, clock, drain);
-                (Some(store.clone()), queue, Arc::new(store))
-            }
-            Self::Transit(transit) => {
-                let direct = Direct::start(config, first, others, clock, drain);
-                (None, direct.lanes(), Arc::new(DirectOutlet { transit, direct }))
-            }
-        }
-    }
-}
-
-/// The accounts, that of `[office365]` first. Each distinct credential has one token task.
-fn upstreams(
-    first: (token::Config, delivery::Config),
-    others: Vec<AccountConfig>,
-    clock: Clock,
-    drain: &Drain,
-) -> (Upstream, Vec<Upstream>) {
-    let first = Upstream {
-        name: OFFICE365.into(),
-        token: token::spawn(first.0, clock, drain),
-        smarthost: Smarthost::new(first.1),
-    };
-    let mut tokens = vec![first.token.clone()];
-    let mut upstreams = Vec::new();
-    for AccountConfig { name, token, shares_token_of, delivery, .. } in others {
-        let shared = shares_token_of.and_then(|place| tokens.get(place)).cloned();
-        let token = shared.unwrap_or_else(|| token::spawn(token, clock, drain));
-        tokens.push(token.clone());
-        upstreams.push(Upstream { name, token, smarthost: Smarthost::new(delivery) });
-    }
-    (first, upstreams)
 }
 
 /// Where there are several, a line for each.
@@ -294,12 +237,4 @@ fn listener_status(one: &Listening) -> ListenerStatus {
         addresses: addresses(std::slice::from_ref(one)),
         sender: one.sender.clone(),
     }
-}
-
-async fn open_store(config: &Config, clock: Clock) -> Result<Store, StoreError> {
-    let store = config.store.clone();
-    let lanes = Arc::new(Lanes::new(&config.queue));
-    tokio::task::spawn_blocking(move || Store::open(store, clock, Arc::new(Synced), lanes))
-        .await
-        .map_err(|_| StoreError::Closed)?
 }

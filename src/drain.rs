@@ -33,6 +33,26 @@ impl Drain {
         }
     }
 
+    /// A handle for a part that may come to its end before the whole does; [`Drain::finish`] of
+    /// the whole waits for its tasks too.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let part = self.child();
+        let ending = part.clone();
+        self.spawn(async move {
+            ending.signaled().await;
+            ending.end().await;
+        });
+        part
+    }
+
+    /// Signals, and waits for the tasks however long they take.
+    pub async fn end(&self) {
+        self.signal();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Completes once the drain has begun.
     pub async fn signaled(&self) {
         self.signal.cancelled().await;
@@ -104,6 +124,20 @@ mod tests {
         let begun = tokio::time::Instant::now();
         assert_eq!(drain.finish(Duration::from_secs(20)).await, Ok(()));
         assert_eq!(begun.elapsed().as_secs(), 18);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_ends_alone_and_is_waited_for_by_the_whole() {
+        let whole = Drain::new();
+        let (first, second) = (whole.part(), whole.part());
+        let inner = first.clone();
+        first.spawn(async move { inner.signaled().await });
+        first.end().await;
+        assert!(!whole.is_signaled() && !second.is_signaled());
+        second.spawn(tokio::time::sleep(Duration::from_secs(5)));
+        let begun = tokio::time::Instant::now();
+        assert_eq!(whole.finish(Duration::from_secs(20)).await, Ok(()));
+        assert_eq!(begun.elapsed().as_secs(), 5);
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ mod status;
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 pub use serve::{HttpError, Server};
 pub use status::{
     AccountStatus, CredentialStatus, Failure, HeldSender, LaneStatus, ListenerStatus, PauseStatus,
@@ -26,4 +28,17 @@ pub use status::{
 pub struct Config {
     /// Where to listen; `None` turns it off.
     pub address: Option<SocketAddr>,
+}
+
+/// What came of a reload of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadStatus {
+    /// When.
+    pub time: String,
+    /// Each key that has changed, with both values; secrets are masked.
+    pub changed: Vec<String>,
+    /// The same of those whose old values stay until a restart.
+    pub needs_restart: Vec<String>,
+    /// What was wrong; nothing has changed then.
+    pub faults: Vec<String>,
 }

@@ -11,6 +11,7 @@ mod limits;
 mod outlet;
 mod proxy;
 mod rate;
+mod serving;
 mod shared;
 mod socket;
 mod stream;
@@ -19,6 +20,7 @@ pub use accept::{Listeners, Listening};
 pub use address::{Address, NoAddress};
 pub use auth::{Auth, HashError, UserSource, Users, UsersFault, hash_password};
 pub use outlet::{Accepted, Evidence, Gone, HandOver, Outlet, Refusal};
+pub use serving::Serving;
 pub use socket::ListenerError;
 
 use std::{sync::Arc, time::Duration};

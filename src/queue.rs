@@ -17,6 +17,7 @@
 //! | `judged` | what an attempt comes to for one recipient |
 //! | [`routes`] | whose mail goes through which mailbox; pure |
 //! | `slots` | connections over all lanes |
+//! | `heir` | new settings for lanes that run |
 //! | `starter` | starts a lane when there is mail for it |
 //! | `shared` | gates, lane states and parts that the tasks share |
 //! | [`direct`] | the same without a store: the client waits for upstream's verdict |
@@ -27,6 +28,7 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 mod attempt;
 mod consequence;
 pub mod direct;
+mod heir;
 mod judged;
 mod lane;
 mod login;
@@ -44,6 +46,7 @@ mod starter;
 mod transaction;
 mod turnstile;
 
+pub use heir::Before;
 pub use routes::Lanes;
 
 use crate::{

@@ -25,7 +25,7 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -58,6 +58,7 @@ mod query;
 mod read;
 mod rebuild;
 mod recover;
+mod reload;
 mod repair;
 mod routing;
 mod schema;
@@ -135,7 +136,6 @@ pub struct Store {
 }
 
 struct Shared {
-    config: Config,
     clock: Clock,
     directory: Directory,
     inbox: mpsc::Sender<Work>,
@@ -143,7 +143,13 @@ struct Shared {
     space: Arc<SpaceWatch>,
     state: Arc<State>,
     durability: Arc<dyn Durability>,
-    router: Arc<dyn Router>,
+    router: RwLock<Arc<dyn Router>>,
+}
+
+impl Shared {
+    fn router(&self) -> Arc<dyn Router> {
+        Arc::clone(&self.router.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What the committer and the handles both look at.
@@ -151,6 +157,10 @@ struct Shared {
 struct State {
     /// Messages queued, as of the last commit.
     queued: AtomicU64,
+    /// Of [`Config`]: it can change while the store is open, as can `history_keep`.
+    max_messages: AtomicU64,
+    /// Of [`Config`], in seconds.
+    history_keep: AtomicU64,
     poisoned: AtomicBool,
     /// How often the database has been rebuilt because it was damaged.
     rebuilds: AtomicU64,
@@ -188,6 +198,8 @@ impl Store {
             start::open(&directory, clock, &*durability, router.as_ref())?;
         let state = Arc::new(State {
             queued: AtomicU64::new(queued),
+            max_messages: AtomicU64::new(config.max_messages),
+            history_keep: AtomicU64::new(config.history_keep.as_secs()),
             poisoned: AtomicBool::new(false),
             rebuilds: AtomicU64::new(0),
             rebuilt: Mutex::new(rebuilt),
@@ -203,15 +215,14 @@ impl Store {
             works,
             state: Arc::clone(&state),
             durability: Arc::clone(&durability),
-            history_keep: config.history_keep,
             pruned: None,
             space: Arc::clone(&space),
             clock,
             rebuilt: Vec::new(),
         })?;
         let readers = Readers::new(directory.database());
-        let shared =
-            Shared { config, clock, directory, inbox, readers, space, state, durability, router };
+        let router = RwLock::new(router);
+        let shared = Shared { clock, directory, inbox, readers, space, state, durability, router };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -220,12 +231,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`], whose reply refuses the transaction for the time being.
     pub fn admission(&self) -> Result<(), StoreError> {
-        let Shared { config, state, space, .. } = &*self.shared;
+        let Shared { state, space, .. } = &*self.shared;
         if state.poisoned.load(Ordering::Relaxed) {
             return Err(StoreError::Poisoned);
         }
-        if state.queued.load(Ordering::Relaxed) >= config.max_messages {
-            return Err(StoreError::TooManyMessages { limit: config.max_messages });
+        let limit = state.max_messages.load(Ordering::Relaxed);
+        if state.queued.load(Ordering::Relaxed) >= limit {
+            return Err(StoreError::TooManyMessages { limit });
         }
         space.check()
     }
@@ -260,9 +272,18 @@ impl Store {
     /// [`StoreError`]; the message is not queued then, as far as anybody can know.
     pub async fn accept(&self, draft: Draft, arrival: Arrival) -> Result<Receipt, StoreError> {
         let finished = draft.finish(Arc::clone(&self.shared.durability)).await?;
-        let lane = self.shared.router.lane(&arrival.envelope.reverse_path);
-        self.submit(|answer| Work::Accept { finished, arrival: Box::new(arrival), lane, answer })
-            .await
+        let router = self.shared.router();
+        let lane = router.lane(&arrival.envelope.reverse_path);
+        let name = lane.clone();
+        let accepted = self.submit(|answer| Work::Accept {
+            finished,
+            arrival: Box::new(arrival),
+            lane,
+            answer,
+        });
+        let receipt = accepted.await?;
+        self.follow_routes(&router, &name).await;
+        Ok(receipt)
     }
 
     /// Records what became of the recipients of a message; with none left, the message goes.

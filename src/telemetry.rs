@@ -5,9 +5,11 @@ pub mod journald;
 pub mod metrics;
 mod text;
 
-use std::io;
+use std::{io, sync::OnceLock};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 /// How the log looks; all values are checked.
 #[derive(Debug, Clone)]
@@ -35,25 +37,43 @@ pub enum Format {
 /// Whatever the filter says, other crates are heard from `info` up only: at finer levels some
 /// of them print what they send and receive.
 pub fn init(config: &Config) {
-    let filter = EnvFilter::builder().parse_lossy(bounded(&config.filter));
-    if config.format == Format::Journald {
+    let (filter, handle) = reload::Layer::new(filter(&config.filter));
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer(config.format));
+    if subscriber.try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Another filter for the log from here on, in place of that of [`init`].
+pub fn set_filter(directives: &str) {
+    let Some(handle) = FILTER.get() else { return };
+    if let Err(error) = handle.reload(filter(directives)) {
+        tracing::warn!(%error, "log level not changed");
+    }
+}
+
+/// What [`set_filter`] changes.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+fn filter(directives: &str) -> EnvFilter {
+    EnvFilter::builder().parse_lossy(bounded(directives))
+}
+
+/// The registry with a filter that can change.
+type Filtered = tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+fn layer(format: Format) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    if format == Format::Journald {
         match journald::Journald::new(journald::SOCKET) {
-            Ok(layer) => {
-                let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
-                return;
-            }
+            Ok(layer) => return layer.boxed(),
             Err(error) => no_journald(&error),
         }
     }
-    let subscriber = fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_target(false)
-        .with_ansi(colours());
-    let _ = match config.format {
-        Format::Text | Format::Journald => subscriber.fmt_fields(text::fields()).try_init(),
-        Format::Json => subscriber.json().flatten_event(true).try_init(),
-    };
+    let layer = fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(colours());
+    match format {
+        Format::Text | Format::Journald => layer.fmt_fields(text::fields()).boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    }
 }
 
 /// There is no log yet that could say so. A log in text is better than none.

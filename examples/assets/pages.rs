@@ -138,8 +138,10 @@ const EXIT_STATUS: Terms = &[
     ("78", "The configuration has faults."),
 ];
 
-const SIGNALS: Terms =
-    &[("SIGTERM, SIGINT", "Stop: mail under way may finish. A second one does not wait for it.")];
+const SIGNALS: Terms = &[
+    ("SIGTERM, SIGINT", "Stop: mail under way may finish. A second one does not wait for it."),
+    ("SIGHUP", "Read the configuration again and apply what can change while it runs."),
+];
 
 const FILES: Terms = &[
     ("/etc/o365-relay/config.toml", "The configuration; see o365-relay.toml(5)."),
@@ -205,7 +207,8 @@ fn configuration() -> io::Result<Vec<u8>> {
         for key in section.keys {
             roff.control("TP", []);
             roff.text([bold(key.name), roman(" = "), italic(key.sample)]);
-            let meaning = format!("{} {}", key.meaning, key.default);
+            let restart = if key.needs_restart { "A change takes a restart." } else { "" };
+            let meaning = format!("{} {} {restart}", key.meaning, key.default);
             roff.text(code(meaning.trim()));
             roff.control("br", []);
             roff.text([roman("Variable: "), roman(key.variables.join(", or else "))]);
@@ -221,7 +224,7 @@ fn configuration() -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-const INTRODUCTION: [&str; 3] = [
+const INTRODUCTION: [&str; 4] = [
     "The configuration is a TOML file with a section for each part, `[office365]` or `[listener]`. \
      Each key can also be set by a variable of the environment, O365_RELAY__SECTION__KEY, which \
      wins over the file, and with `--set section.key=value`, which wins over both. In a variable \
@@ -231,6 +234,9 @@ const INTRODUCTION: [&str; 3] = [
     "`o365-relay config check` tells every fault with its place, `o365-relay config show` what \
      holds and where it comes from, and `o365-relay config example` prints a whole file with \
      comments.",
+    "On SIGHUP the daemon reads it again and applies what has changed, but for the keys that say \
+     so, which take a restart. A configuration with faults changes nothing; log and `o365-relay \
+     status` tell what came of it.",
 ];
 
 fn paragraph(roff: &mut Roff, text: &str) {

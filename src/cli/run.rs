@@ -6,20 +6,32 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::exit::Failure;
 use crate::{
     clock::Clock,
-    config::{self, Config, Sources},
-    daemon::Daemon,
+    config::{Config, Sources},
+    daemon::{Daemon, Reloader},
     telemetry,
 };
 
 pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
-    let config = config::load(sources)?;
+    let (config, mut reloader) = Reloader::load(sources.clone())?;
     telemetry::init(&config.telemetry);
     forbid_core_dumps();
     warn(&config);
     let mut signals = Signals::new()?;
-    let daemon = Daemon::start(config, Clock::system()).await?;
+    let mut reloads = listen(SignalKind::hangup())?;
+    let mut daemon = Daemon::start(config, Clock::system()).await?;
     notify(&[NotifyState::Ready]);
-    signals.wait().await;
+    loop {
+        tokio::select! {
+            () = signals.wait() => break,
+            _ = reloads.recv() => {}
+        }
+        notify(&reloading());
+        tokio::select! {
+            () = signals.wait() => break,
+            () = reloader.reload(&mut daemon) => {}
+        }
+        notify(&[NotifyState::Ready]);
+    }
     notify(&[NotifyState::Stopping]);
     tokio::select! {
         () = daemon.drain() => Ok(()),
@@ -40,13 +52,19 @@ pub(super) struct Signals {
     interrupt: Signal,
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind)
+        .map_err(|error| Failure::unavailable(format!("could not wait for signals: {error}")))
+}
+
+/// systemd compares the time with that of its own request.
+fn reloading() -> Vec<NotifyState<'static>> {
+    NotifyState::monotonic_usec_now()
+        .map_or_else(|_| vec![NotifyState::Reloading], |now| vec![NotifyState::Reloading, now])
+}
+
 impl Signals {
     pub fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::unavailable(format!("could not wait for signals: {error}"))
-            })
-        };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

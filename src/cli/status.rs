@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     config::Sources,
-    http::{AccountStatus, LaneStatus, PauseStatus, QueueRebuilt, Status, TokenStatus},
+    http::{
+        AccountStatus, LaneStatus, PauseStatus, QueueRebuilt, ReloadStatus, Status, TokenStatus,
+    },
     queue::Mode,
 };
 
@@ -51,6 +53,9 @@ fn show(status: &Status) -> std::io::Result<()> {
     if pauses(status).next().is_some() || !status.readiness.ready {
         line("find out   o365-relay doctor")?;
     }
+    if let Some(reload) = &status.reload {
+        show_reload(reload)?;
+    }
     if let Some(QueueRebuilt { time, set_aside, lost, kept_in }) = &status.queue_rebuilt {
         line(format!("queue      WAS DAMAGED, rebuilt {time}: {set_aside} held, {lost} lost"))?;
         line(format!("  do: check the disk; {kept_in}/report.json names the messages"))?;
@@ -71,6 +76,23 @@ fn show(status: &Status) -> std::io::Result<()> {
             "  {} {} <{}> to <{}>: {}",
             failure.time, failure.id, failure.reverse_path, failure.forward_path, failure.reply
         ))?;
+    }
+    Ok(())
+}
+
+/// A reload that went well and left nothing to do is worth no line.
+fn show_reload(reload: &ReloadStatus) -> std::io::Result<()> {
+    if !reload.faults.is_empty() {
+        line(format!("reload     FAILED {}: the old configuration stays", reload.time))?;
+        for fault in &reload.faults {
+            line(format!("  {fault}"))?;
+        }
+    }
+    if !reload.needs_restart.is_empty() {
+        line("restart    needed for settings that have changed:")?;
+        for change in &reload.needs_restart {
+            line(format!("  {change}"))?;
+        }
     }
     Ok(())
 }

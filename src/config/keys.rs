@@ -31,6 +31,8 @@ pub(super) struct Spec {
     pub(super) secret: bool,
     /// A variable that is read when the key is set nowhere else.
     pub(super) fallback: Option<&'static str>,
+    /// Whether a running daemon keeps the old value until it is started again.
+    pub(super) restart: bool,
     /// Its meaning, with the unit.
     pub(super) doc: &'static str,
 }
@@ -63,13 +65,20 @@ impl<T> Key<T> {
         doc: &'static str,
         parse: fn(&ValueKind) -> Parsed<T>,
     ) -> Self {
-        let spec = Spec { section, name, default, secret: false, fallback: None, doc };
+        let (secret, fallback, restart) = (false, None, false);
+        let spec = Spec { section, name, default, secret, fallback, restart, doc };
         Self { spec, parse }
     }
 
     /// Also reads the variable `name`, which other tools set.
     const fn or_variable(mut self, name: &'static str) -> Self {
         self.spec.fallback = Some(name);
+        self
+    }
+
+    /// A change takes a restart.
+    const fn needs_restart(mut self) -> Self {
+        self.spec.restart = true;
         self
     }
 

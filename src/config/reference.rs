@@ -35,6 +35,8 @@ pub struct KeyReference {
     pub sample: String,
     /// Whether it must be set, itself or something in its place.
     pub required: bool,
+    /// Whether a change takes a restart; the others hold from a reload on.
+    pub needs_restart: bool,
     /// Whether its value is never shown.
     pub secret: bool,
     /// The variable that sets it, and behind it one of other tools that is read in its place.
@@ -66,6 +68,7 @@ fn key(spec: &Spec) -> KeyReference {
         default: default(spec),
         sample: render::sample(spec),
         required: matches!(spec.default, Default::Required { .. }),
+        needs_restart: spec.restart,
         secret: spec.secret,
         variables: variables.into_iter().flatten().collect(),
     }

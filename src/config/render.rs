@@ -47,6 +47,9 @@ fn explain(out: &mut String, spec: &Spec) {
         Default::Nothing { .. } => text.push_str(" Default: not set."),
         _ => {}
     }
+    if spec.restart {
+        text.push_str(" A change takes a restart.");
+    }
     comment(out, &text);
 }
 
@@ -79,23 +82,30 @@ pub(super) fn sample(spec: &Spec) -> String {
 /// Every key with the value that holds, in the order of the example; where there are several of a
 /// section, one after the other.
 pub(super) fn rows(settings: &Settings) -> Vec<Setting> {
-    let section_rows = |section: &'static keys::Section| {
-        let ones = if section.optional { settings.routes() } else { settings.each(section.name) };
-        let keys = || keys::all().map(AnyKey::spec).filter(|spec| spec.section == section.name);
-        // What a route inherits is told once, where it is set.
-        let told = move |one: One<'_>, spec: &'static Spec| {
-            !section.optional || spec.path() == SENDERS.spec.path() || one.set_here(spec).is_some()
-        };
-        let rows = move |one: One<'_>| {
-            let rows = keys().filter(|spec| told(one, spec)).map(|spec| row(one, spec));
-            rows.collect::<Vec<_>>()
-        };
-        ones.into_iter().flat_map(rows).collect::<Vec<_>>()
-    };
-    keys::SECTIONS.iter().flat_map(section_rows).collect()
+    places(settings).into_iter().map(|(one, spec)| row(one, spec)).collect()
 }
 
-fn row(one: One<'_>, spec: &'static Spec) -> Setting {
+/// Every key where it has a value of its own, in that order.
+pub(super) fn places(settings: &Settings) -> Vec<(One<'_>, &'static Spec)> {
+    let mut places = Vec::new();
+    for section in keys::SECTIONS {
+        let ones = if section.optional { settings.routes() } else { settings.each(section.name) };
+        for one in ones {
+            let keys = keys::all().map(AnyKey::spec).filter(|spec| spec.section == section.name);
+            // What a route inherits is told once, where it is set.
+            let told = keys.filter(|spec| {
+                !section.optional
+                    || spec.path() == SENDERS.spec.path()
+                    || one.set_here(spec).is_some()
+            });
+            places.extend(told.map(|spec| (one, spec)));
+        }
+    }
+    places
+}
+
+/// What holds for a key there, and why.
+pub(super) fn row(one: One<'_>, spec: &'static Spec) -> Setting {
     let (value, origin) = match one.effective(spec) {
         Some(_) if spec.secret => ("********".into(), one.given(spec).unwrap_or_default()),
         Some(found) => match &found.origin {

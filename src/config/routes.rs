@@ -180,39 +180,51 @@ fn trust(one: One<'_>, faults: &mut Faults) -> Option<Arc<rustls::ClientConfig>>
 }
 
 /// What a token task depends on.
-fn token_values(one: One<'_>) -> Vec<Option<&ValueKind>> {
-    let keys = [
-        &office365::TENANT_ID.spec,
-        &office365::CLIENT_ID.spec,
-        &office365::CLIENT_SECRET_FILE.spec,
-        &office365::CLIENT_SECRET.spec,
-        &office365::CLIENT_SECRET_EXPIRES.spec,
-        &office365::CERTIFICATE_FILE.spec,
-        &office365::PRIVATE_KEY_FILE.spec,
-        &office365::CERTIFICATE_ALGORITHM.spec,
-        &office365::FEDERATED_TOKEN_FILE.spec,
-        &office365::MANAGED_IDENTITY.spec,
-        &office365::LOGIN_URL.spec,
-        &office365::SCOPE.spec,
-        &office365::GRAPH_URL.spec,
-        &office365::CA_FILE.spec,
-        &office365::TOKEN_TIMEOUT.spec,
-    ];
-    keys.into_iter().map(|spec| one.effective(spec).map(|found| &found.value)).collect()
-}
+static TOKEN_KEYS: [&Spec; 15] = [
+    &office365::TENANT_ID.spec,
+    &office365::CLIENT_ID.spec,
+    &office365::CLIENT_SECRET_FILE.spec,
+    &office365::CLIENT_SECRET.spec,
+    &office365::CLIENT_SECRET_EXPIRES.spec,
+    &office365::CERTIFICATE_FILE.spec,
+    &office365::PRIVATE_KEY_FILE.spec,
+    &office365::CERTIFICATE_ALGORITHM.spec,
+    &office365::FEDERATED_TOKEN_FILE.spec,
+    &office365::MANAGED_IDENTITY.spec,
+    &office365::LOGIN_URL.spec,
+    &office365::SCOPE.spec,
+    &office365::GRAPH_URL.spec,
+    &office365::CA_FILE.spec,
+    &office365::TOKEN_TIMEOUT.spec,
+];
 
 /// What a connection depends on.
+static DELIVERY_KEYS: [&Spec; 7] = [
+    &office365::SMTP_HOST.spec,
+    &office365::SMTP_PORT.spec,
+    &office365::CA_FILE.spec,
+    &office365::EHLO_NAME.spec,
+    &office365::NULL_SENDER.spec,
+    &office365::MAX_MESSAGES_PER_CONNECTION.spec,
+    &office365::IDLE_CLOSE.spec,
+];
+
+/// Whether tokens depend on a key of this name, in `[office365]` or a route.
+pub(super) fn is_of_token(name: &str) -> bool {
+    TOKEN_KEYS.iter().any(|spec| spec.name == name)
+}
+
+/// Whether connections do.
+pub(super) fn is_of_delivery(name: &str) -> bool {
+    DELIVERY_KEYS.iter().any(|spec| spec.name == name)
+}
+
+fn token_values(one: One<'_>) -> Vec<Option<&ValueKind>> {
+    TOKEN_KEYS.into_iter().map(|spec| one.effective(spec).map(|found| &found.value)).collect()
+}
+
 fn delivery_values(one: One<'_>) -> Vec<Option<&ValueKind>> {
-    let keys = [
-        &office365::SMTP_HOST.spec,
-        &office365::SMTP_PORT.spec,
-        &office365::CA_FILE.spec,
-        &office365::EHLO_NAME.spec,
-        &office365::NULL_SENDER.spec,
-        &office365::MAX_MESSAGES_PER_CONNECTION.spec,
-        &office365::IDLE_CLOSE.spec,
-    ];
-    keys.into_iter().map(|spec| one.effective(spec).map(|found| &found.value)).collect()
+    DELIVERY_KEYS.into_iter().map(|spec| one.effective(spec).map(|found| &found.value)).collect()
 }
 
 /// Sections with the same values share an account, and those with the same credential its tokens.

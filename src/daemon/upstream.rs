@@ -1,9 +1,13 @@
 //! Direct mode: the outlet that sends mail on while its client waits.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use crate::{
     delivery::smarthost::Taken,
+    drain::Drain,
     listener::{Accepted, Evidence, Gone, HandOver, Outlet, Refusal},
     queue::direct::Direct,
     smtp::reply::{EnhancedStatusCode, Reply},
@@ -12,8 +16,38 @@ use crate::{
 
 /// Hands mail straight to upstream; a message that does not fit into memory lies in `transit`.
 pub(super) struct DirectOutlet {
-    pub transit: Transit,
-    pub direct: Direct,
+    transit: Transit,
+    now: RwLock<Arc<InUse>>,
+}
+
+/// What sends, until nobody waits at it any more.
+struct InUse {
+    direct: Direct,
+    drain: Drain,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.drain.signal();
+    }
+}
+
+impl DirectOutlet {
+    /// `drain` ends what `direct` runs.
+    pub fn new(transit: Transit, direct: Direct, drain: Drain) -> Self {
+        Self { transit, now: RwLock::new(Arc::new(InUse { direct, drain })) }
+    }
+
+    /// Messages from here on go by another way. Those that are waiting for their turn or are under
+    /// way come to their end by the old one.
+    pub fn change(&self, direct: Direct, drain: Drain) {
+        let next = Arc::new(InUse { direct, drain });
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    fn in_use(&self) -> Arc<InUse> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Upstream's words, behind 250 whatever its second and third digit were.
@@ -28,7 +62,7 @@ impl Evidence for Taken {
 
 impl Outlet for DirectOutlet {
     fn admission(&self) -> Result<(), Refusal> {
-        self.direct.admission().map_err(Refusal::new)
+        self.in_use().direct.admission().map_err(Refusal::new)
     }
 
     fn draft(&self) -> Draft {
@@ -42,7 +76,8 @@ impl Outlet for DirectOutlet {
                 tracing::error!(error = %fault, "message not kept until it is sent");
                 Refusal::new(fault.reply())
             })?;
-            let taken = self.direct.relay(entry, body, gone).await.map_err(Refusal::new)?;
+            let in_use = self.in_use();
+            let taken = in_use.direct.relay(entry, body, gone).await.map_err(Refusal::new)?;
             Ok(Accepted::on(&taken))
         })
     }

@@ -17,6 +17,7 @@ use hyper_util::{
 use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     time::{sleep, timeout},
 };
 
@@ -69,7 +70,7 @@ impl Server {
     }
 
     /// Answers until the drain begins.
-    pub fn serve(self, watched: Watched, drain: &Drain) {
+    pub fn serve(self, watched: watch::Receiver<Watched>, drain: &Drain) {
         let drained = drain.clone();
         drain.spawn(async move {
             let graceful = GracefulShutdown::new();
@@ -90,9 +91,9 @@ impl Server {
     }
 }
 
-fn answer(stream: TcpStream, watched: Watched, graceful: &GracefulShutdown) {
+fn answer(stream: TcpStream, watched: watch::Receiver<Watched>, graceful: &GracefulShutdown) {
     let service = service_fn(move |request| {
-        let watched = watched.clone();
+        let watched = watched.borrow().clone();
         async move { Ok::<_, Infallible>(route(&request, &watched).await) }
     });
     let connection = http1::Builder::new()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ReloadStatus;
 use crate::{
     clock::{Clock, UnixMillis},
     queue::{
@@ -31,6 +32,8 @@ pub struct Watched {
     pub started: UnixMillis,
     /// The listeners of the SMTP server.
     pub listeners: Vec<ListenerStatus>,
+    /// What came of the last reload, if there was one.
+    pub reload: Option<ReloadStatus>,
 }
 
 /// What `/readyz` answers.
@@ -81,6 +84,9 @@ pub struct Status {
     /// What came of damage to the queue database, if it has had to be rebuilt since the start.
     #[serde(default)]
     pub queue_rebuilt: Option<QueueRebuilt>,
+    /// What came of the last reload, if there was one.
+    #[serde(default)]
+    pub reload: Option<ReloadStatus>,
 }
 
 /// What came of damage to the queue database.
@@ -292,6 +298,7 @@ impl Watched {
                 .and_then(Store::last_rebuild)
                 .as_ref()
                 .map(queue_rebuilt),
+            reload: self.reload.clone(),
         })
     }
 }

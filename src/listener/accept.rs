@@ -14,6 +14,7 @@ use super::{
     limits::{LimitReached, Limits, Permit, Room},
     outlet::Outlet,
     proxy::{self, Source},
+    serving::{Doorway, Serving},
     shared::Shared,
     socket::{ListenerError, Socket},
     stream::Stream,
@@ -80,9 +81,10 @@ impl Listeners {
 
     /// Accepts connections until the drain begins; sessions are tasks of `drain`. Finished mail
     /// goes to `outlet`.
-    pub fn serve(self, outlet: &Arc<dyn Outlet>, clock: Clock, drain: &Drain) {
+    pub fn serve(self, outlet: &Arc<dyn Outlet>, clock: Clock, drain: &Drain) -> Serving {
         let limits = Limits::default();
         let hashing = Workshop::default();
+        let mut doorways = Vec::new();
         for (number, listener) in self.0.into_iter().enumerate() {
             let config = listener.config;
             metrics::know_listener(&config.name, config.max_connections);
@@ -90,10 +92,29 @@ impl Listeners {
                 limits.room(number, config.max_connections, config.max_connections_per_client);
             let hashing = hashing.clone();
             let shared = Arc::new(Shared::new(config, Arc::clone(outlet), clock, hashing));
+            let doorway = Doorway::new(Door { shared, room, drain: drain.clone() });
             for socket in listener.sockets {
-                let door =
-                    Door { shared: Arc::clone(&shared), room: room.clone(), drain: drain.clone() };
-                drain.spawn(door.serve(socket));
+                drain.spawn(serve(doorway.clone(), socket));
+            }
+            doorways.push(doorway);
+        }
+        Serving::new(doorways, limits)
+    }
+}
+
+/// Each connection goes in by the door that is there as it comes.
+async fn serve(doorway: Doorway, socket: Socket) {
+    let drain = doorway.door().drain;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = drain.signaled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => doorway.door().open(stream, peer),
+            Err(error) => {
+                tracing::warn!(%error, "accept failed, trying again");
+                sleep(ACCEPT_BACK_OFF).await;
             }
         }
     }
@@ -145,29 +166,13 @@ fn lacks_ipv6(address: &Address, error: &io::Error) -> bool {
 
 /// Who comes in, and who does not.
 #[derive(Clone)]
-struct Door {
-    shared: Arc<Shared>,
-    room: Room,
-    drain: Drain,
+pub(super) struct Door {
+    pub shared: Arc<Shared>,
+    pub room: Room,
+    pub drain: Drain,
 }
 
 impl Door {
-    async fn serve(self, socket: Socket) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
-                () = self.drain.signaled() => return,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.open(stream, peer),
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed, trying again");
-                    sleep(ACCEPT_BACK_OFF).await;
-                }
-            }
-        }
-    }
-
     /// Whoever is refused costs no task, apart from who stands behind a balancer.
     fn open(&self, stream: Stream, peer: Client) {
         if self.shared.is_balancer(peer) {

@@ -66,12 +66,18 @@ pub(super) struct Authenticator {
 impl Authenticator {
     /// `workshop` is that of all listeners together.
     pub fn new(auth: &Auth, workshop: Workshop) -> Self {
+        Self { checker: None, accepts_any: false, failures: Arc::default(), workshop }.with(auth)
+    }
+
+    /// The same for other users; who has failed stays known.
+    pub fn with(&self, auth: &Auth) -> Self {
         let checker = match auth {
             Auth::None | Auth::Any => None,
             Auth::Users(source) => Some(Arc::new(Checker::new(source))),
         };
         let accepts_any = matches!(auth, Auth::Any);
-        Self { checker, accepts_any, failures: Arc::default(), workshop }
+        let (failures, workshop) = (Arc::clone(&self.failures), self.workshop.clone());
+        Self { checker, accepts_any, failures, workshop }
     }
 
     /// Takes its time over a refusal, and more with each one.

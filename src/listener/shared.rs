@@ -32,6 +32,13 @@ impl Shared {
         Self { config, rules, outlet, clock, authenticator }
     }
 
+    /// The same with other settings: who has failed to log in stays known.
+    pub fn with(&self, config: Config) -> Self {
+        let rules = Arc::new(config.rules());
+        let authenticator = self.authenticator.with(&config.auth);
+        Self { config, rules, outlet: Arc::clone(&self.outlet), clock: self.clock, authenticator }
+    }
+
     /// Why this client may not send, if it may not. Who reaches a Unix socket was let in by the
     /// permissions of its file.
     pub fn not_allowed(&self, client: Client) -> Option<Reply> {

@@ -20,7 +20,7 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Config, DirectConfig, LaneConfig, Lanes, SenderConfig, Upstream,
+    Before, Config, DirectConfig, LaneConfig, Lanes, SenderConfig, Upstream,
     runner::{Queue, Registry},
     shared::{Account, Accounts, LaneState},
     transaction::{self, Origin, Transaction},
@@ -46,6 +46,7 @@ pub struct Direct {
     router: Arc<Lanes>,
     sender: SenderConfig,
     registry: Arc<Registry>,
+    before: Arc<Before>,
     /// By the name of the lane. That of a sender is there only as long as it remembers something.
     doors: Arc<Mutex<HashMap<String, Arc<Door>>>>,
     by_sender: bool,
@@ -68,15 +69,38 @@ impl Direct {
         clock: Clock,
         drain: &Drain,
     ) -> Self {
+        Self::start_after(Before::default(), config, (first, others), clock, drain)
+    }
+
+    /// The same, in place of one that comes to its end once nobody waits at it any more.
+    #[must_use]
+    pub fn start_after(
+        before: Before,
+        config: Config,
+        (first, others): (Upstream, Vec<Upstream>),
+        clock: Clock,
+        drain: &Drain,
+    ) -> Self {
         let router = Arc::new(Lanes::new(&config));
         let accounts = Accounts::new(first, others, config.max_connections, clock);
+        before.pass_on(&accounts);
         let by_sender = config.routes.iter().any(|route| route.by_sender);
         let Config { sender, direct: DirectConfig { wait, .. }, .. } = config;
-        let lane = |lane: LaneConfig| Arc::new(LaneState::new(lane, &sender, clock));
+        let lane = |lane: LaneConfig| before.lane(lane, &sender, clock);
         let registry = Arc::new(Registry::new(router.fixed().into_iter().map(lane).collect()));
-        let (doors, drain) = (Arc::default(), drain.clone());
-        let direct =
-            Self { accounts, router, sender, registry, doors, by_sender, clock, wait, drain };
+        let (before, doors, drain) = (Arc::new(before), Arc::default(), drain.clone());
+        let direct = Self {
+            accounts,
+            router,
+            sender,
+            registry,
+            before,
+            doors,
+            by_sender,
+            clock,
+            wait,
+            drain,
+        };
         for lane in &direct.registry.fixed {
             direct.open(&mut direct.doors(), Arc::clone(lane));
         }
@@ -103,7 +127,7 @@ impl Direct {
             return Some(Arc::clone(door));
         }
         let config = self.router.config(name)?;
-        let lane = Arc::new(LaneState::new(config, &self.sender, self.clock));
+        let lane = self.before.lane(config, &self.sender, self.clock);
         self.registry.others().insert(name.to_owned(), Arc::clone(&lane));
         Some(self.open(&mut doors, lane))
     }

@@ -27,6 +27,12 @@ impl Bucket {
         Self { pace, tokens: BURST, filled: now }
     }
 
+    /// An empty bucket, for a lane that may have sent just now.
+    #[must_use]
+    pub fn empty(pace: Pace, now: Instant) -> Self {
+        Self { pace, tokens: 0.0, filled: now }
+    }
+
     /// Takes a token.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub enum Passage {
 }
 
 /// A gate, open at first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Gate {
     pause: Option<Pause>,
 }

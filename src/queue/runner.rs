@@ -9,7 +9,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
-    Config, Upstream,
+    Before, Config, Upstream,
     pause::PauseSnapshot,
     renewal,
     routes::Lanes,
@@ -58,7 +58,7 @@ impl Registry {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self) -> Vec<Arc<LaneState>> {
+    pub(super) fn all(&self) -> Vec<Arc<LaneState>> {
         self.fixed.iter().cloned().chain(self.others().values().cloned()).collect()
     }
 }
@@ -124,7 +124,21 @@ impl Queue {
         clock: Clock,
         drain: &Drain,
     ) -> Self {
+        Self::start_after(Before::default(), config, store, (first, others), clock, drain)
+    }
+
+    /// The same, in place of lanes that have ended.
+    #[must_use]
+    pub fn start_after(
+        before: Before,
+        config: Config,
+        store: Store,
+        (first, others): (Upstream, Vec<Upstream>),
+        clock: Clock,
+        drain: &Drain,
+    ) -> Self {
         let accounts = Accounts::new(first, others, config.max_connections, clock);
+        before.pass_on(&accounts);
         let router = Lanes::new(&config);
         let by_sender = config.routes.iter().any(|route| route.by_sender);
         let Config { routes, sender, give_up_after, on_uncertain, notices, .. } = config;
@@ -142,9 +156,10 @@ impl Queue {
         let contexts: Vec<_> = accounts.all().map(context).collect();
         renewal::watch_all(&contexts, &routes, drain);
         let fixed = router.fixed().into_iter();
-        let fixed = fixed.map(|lane| Arc::new(LaneState::new(lane, &sender, clock))).collect();
+        let fixed = fixed.map(|lane| before.lane(lane, &sender, clock)).collect();
         let lanes = Arc::new(Registry::new(fixed));
-        let starter = Starter::new(contexts, router, sender, Arc::clone(&lanes), clock);
+        let known = (before, clock);
+        let starter = Starter::new(contexts, router, sender, Arc::clone(&lanes), known);
         drain.spawn(starter.run(drain.clone()));
         drain.spawn(watch_amendments(store, drain.clone()));
         Self { accounts, lanes, by_sender }

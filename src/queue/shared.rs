@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -145,6 +148,14 @@ impl SharedGate {
         self.changed.notify_waiters();
     }
 
+    /// Takes over from a gate that it stands in for. A probe that is under way there may be
+    /// begun here too.
+    pub fn succeed(&self, before: &Self) {
+        let mut gate = before.gate().clone();
+        gate.withdraw_probe();
+        *self.gate() = gate;
+    }
+
     /// What its pauses are called in the log and the metrics.
     pub fn name(&self) -> &str {
         &self.name
@@ -168,6 +179,8 @@ pub(super) struct LaneState {
     /// Clients that wait for their turn, in direct mode.
     pub waiting: AtomicUsize,
     pub idle_connections: AtomicUsize,
+    /// It takes the place of a lane that may have sent just now.
+    pub is_heir: bool,
     /// Recipients counted in the last day; see [`super::quota`].
     pub recipients_today: std::sync::atomic::AtomicU64,
 }
@@ -187,8 +200,22 @@ impl LaneState {
             in_flight: 0.into(),
             waiting: 0.into(),
             idle_connections: 0.into(),
+            is_heir: false,
             recipients_today: 0.into(),
         }
+    }
+
+    /// Takes over from a lane of the same mailbox: what it has sent counts, and with `pauses` those
+    /// last.
+    pub fn succeed(mut self, before: &Self, pauses: bool) -> Self {
+        self.is_heir = true;
+        self.recipients_today = before.recipients_today.load(Ordering::Relaxed).into();
+        if pauses {
+            self.gate.succeed(&before.gate);
+            *self.senders.gates() = before.senders.copy();
+            self.connections.succeed(&before.connections);
+        }
+        self
     }
 
     /// As whom a message goes upstream; notices are the mailbox's own.
@@ -222,6 +249,12 @@ const MAX_SENDERS: usize = 10_000;
 impl Senders {
     fn gates(&self) -> MutexGuard<'_, HashMap<String, Gate>> {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copy(&self) -> HashMap<String, Gate> {
+        let mut gates = self.gates().clone();
+        gates.values_mut().for_each(Gate::withdraw_probe);
+        gates
     }
 
     pub fn passage(&self, sender: &str) -> Passage {
@@ -300,6 +333,11 @@ impl ConnectionLimit {
             Some(since) if since.elapsed() < ONE_CONNECTION_FOR => 1,
             _ => self.most,
         }
+    }
+
+    fn succeed(&self, before: &Self) {
+        let lowered = *before.lowered.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.lowered.lock().unwrap_or_else(PoisonError::into_inner) = lowered;
     }
 
     fn lowered_until(&self) -> Option<Instant> {

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    SenderConfig,
+    Before, SenderConfig,
     lane::Lane,
     routes::Lanes,
     runner::Registry,
@@ -31,6 +31,7 @@ pub(super) struct Starter {
     router: Lanes,
     sender: SenderConfig,
     registry: Arc<Registry>,
+    before: Before,
     clock: Clock,
     running: JoinSet<()>,
     names: HashMap<Id, String>,
@@ -42,10 +43,10 @@ impl Starter {
         router: Lanes,
         sender: SenderConfig,
         registry: Arc<Registry>,
-        clock: Clock,
+        (before, clock): (Before, Clock),
     ) -> Self {
         let (running, names) = (JoinSet::new(), HashMap::new());
-        Self { contexts, router, sender, registry, clock, running, names }
+        Self { contexts, router, sender, registry, before, clock, running, names }
     }
 
     /// Until the drain begins and every lane has ended.
@@ -98,7 +99,7 @@ impl Starter {
             tracing::error!(lane = name, "mail waits in a lane that no route leads to; restart");
             return;
         };
-        let state = Arc::new(LaneState::new(config, &self.sender, self.clock));
+        let state = self.before.lane(config, &self.sender, self.clock);
         self.registry.others().insert(name.to_owned(), Arc::clone(&state));
         self.spawn(state, true, drain);
     }

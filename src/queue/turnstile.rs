@@ -59,7 +59,11 @@ pub(super) enum Obstacle {
 
 impl Turnstile {
     pub fn new(account: Arc<Account>, state: Arc<LaneState>) -> Self {
-        let bucket = Bucket::new(state.config.pace, Instant::now());
+        let now = Instant::now();
+        let bucket = match state.is_heir {
+            true => Bucket::empty(state.config.pace, now),
+            false => Bucket::new(state.config.pace, now),
+        };
         Self {
             account,
             state,

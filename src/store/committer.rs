@@ -15,12 +15,12 @@ use tokio::{
 };
 
 use super::{
-    Arrival, Durability, Durable, Receipt, Reminder, Settlement, State, attempts,
+    Arrival, Durability, Durable, Receipt, Reminder, Router, Settlement, State, attempts,
     directory::Directory,
     draft::{Finished, FinishedBody},
     due,
     error::StoreError,
-    read, schema,
+    read, routing, schema,
     space::SpaceWatch,
     totals,
     write::{self, Effects},
@@ -80,6 +80,11 @@ pub(super) enum Work {
     Look {
         answer: Answer<()>,
     },
+    /// What waits goes to the lanes that this router says.
+    Route {
+        router: Arc<dyn Router>,
+        answer: Answer<()>,
+    },
     /// A reader has met damage when there had been `rebuilds`; `again` if it had right before.
     Repair {
         rebuilds: u64,
@@ -100,7 +105,6 @@ pub(super) struct Committer {
     pub works: mpsc::Receiver<Work>,
     pub state: Arc<State>,
     pub durability: Arc<dyn Durability>,
-    pub history_keep: Duration,
     pub pruned: Option<UnixMillis>,
     pub space: Arc<SpaceWatch>,
     pub clock: Clock,
@@ -257,7 +261,8 @@ impl Committer {
             work.apply(&change, &mut effects).map_err(StoreError::database("write"))?;
         }
         if let Some(now) = prune {
-            write::prune_history(&change, now, self.history_keep)
+            let keep = Duration::from_secs(self.state.history_keep.load(Ordering::Relaxed));
+            write::prune_history(&change, now, keep)
                 .map_err(StoreError::database("prune the history"))?;
         }
         let mut change = Some(change);
@@ -341,6 +346,7 @@ impl Work {
             Self::SetAside { sequence, reason, .. } => {
                 due::hold(change, *sequence, reason).map(|_| ())
             }
+            Self::Route { router, .. } => routing::route(change, router.as_ref()),
             Self::Look { .. } | Self::Repair { .. } | Self::Stop { .. } => Ok(()),
         }
     }
@@ -355,34 +361,28 @@ impl Work {
                 }
                 let _ = answer.send(Ok(receipt));
             }
-            Self::Settle { answer, .. }
-            | Self::Hold { answer, .. }
-            | Self::Postpone { answer, .. }
-            | Self::SetAside { answer, .. }
-            | Self::Repair { answer, .. }
-            | Self::Remind { answer, .. }
-            | Self::Look { answer } => {
-                let _ = answer.send(Ok(()));
-            }
-            Self::Stop { done } => {
-                let _ = done.send(());
-            }
+            other => other.conclude(Ok(())),
         }
     }
 
     fn refuse(self, error: StoreError) {
         match self {
             Self::Accept { answer, .. } => drop(answer.send(Err(error))),
+            other => other.conclude(Err(error)),
+        }
+    }
+
+    fn conclude(self, result: Result<(), StoreError>) {
+        match self {
             Self::Settle { answer, .. }
             | Self::Hold { answer, .. }
             | Self::Postpone { answer, .. }
             | Self::SetAside { answer, .. }
             | Self::Repair { answer, .. }
             | Self::Remind { answer, .. }
-            | Self::Look { answer } => {
-                drop(answer.send(Err(error)));
-            }
-            Self::Stop { .. } => {}
+            | Self::Route { answer, .. }
+            | Self::Look { answer } => drop(answer.send(result)),
+            Self::Accept { .. } | Self::Stop { .. } => {}
         }
     }
 

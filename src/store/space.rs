@@ -3,7 +3,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,20 +19,31 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) struct SpaceWatch {
     directory: PathBuf,
-    wanted: u64,
+    wanted: AtomicU64,
     last: Mutex<Option<(Instant, u64)>>,
 }
 
 impl SpaceWatch {
     pub fn new(directory: PathBuf, wanted: u64) -> Self {
-        Self { directory, wanted, last: Mutex::new(None) }
+        Self { directory, wanted: wanted.into(), last: Mutex::new(None) }
+    }
+
+    /// Octets that shall be free.
+    pub fn wanted(&self) -> u64 {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// From here on so many shall be.
+    pub fn set_wanted(&self, octets: u64) {
+        self.wanted.store(octets, Ordering::Relaxed);
     }
 
     /// Fails if there is less room than wanted.
     pub fn check(&self) -> Result<(), StoreError> {
         let free = self.free()?;
-        if free < self.wanted {
-            return Err(StoreError::LowSpace { free, wanted: self.wanted });
+        let wanted = self.wanted();
+        if free < wanted {
+            return Err(StoreError::LowSpace { free, wanted });
         }
         Ok(())
     }
@@ -38,8 +52,9 @@ impl SpaceWatch {
     /// in while there was room may be more than the room. Looks at the disk each time.
     pub fn check_reserve(&self) -> Result<(), StoreError> {
         let free = self.look()?;
-        if free < self.wanted / 2 {
-            return Err(StoreError::LowSpace { free, wanted: self.wanted });
+        let wanted = self.wanted();
+        if free < wanted / 2 {
+            return Err(StoreError::LowSpace { free, wanted });
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! What the database knows beside the messages: how many there are in each lane, kept up by its own
 //! triggers (`schema.rs`), and what has been told about things that end.
 
+use std::sync::atomic::Ordering;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    Config, LaneSummary, Reminder, Room, Shared, Store, Summary,
+    LaneSummary, Reminder, Room, Shared, Store, Summary,
     committer::Work,
     error::StoreError,
     read::{Reader, unsigned},
@@ -16,9 +18,9 @@ impl Store {
     /// How much more mail is taken. Looks at the disk, which may block for a moment.
     #[must_use]
     pub fn room(&self) -> Room {
-        let Shared { config, space, .. } = &*self.shared;
-        let Config { max_messages, min_free_bytes: wanted, .. } = *config;
-        Room { max_messages, free: space.free().ok(), wanted }
+        let Shared { state, space, .. } = &*self.shared;
+        let max_messages = state.max_messages.load(Ordering::Relaxed);
+        Room { max_messages, free: space.free().ok(), wanted: space.wanted() }
     }
 
     /// How many marks of something that ends then have been told of; 0 for none.

@@ -40,7 +40,8 @@ pub(in crate::config) static QUEUE_MODE: Key<Mode> = Key::new(
     "\"queue\" stores a message, answers, and sends it on; \"direct\" stores nothing: the client \
      waits while its message is sent on, and hears what Office 365 says to it.",
     |value| kinds::choice(value, &[("queue", Mode::Queue), ("direct", Mode::Direct)]),
-);
+)
+.needs_restart();
 
 pub(in crate::config) static QUEUE_DIRECTORY: Key<PathBuf> = Key::new(
     QUEUE,
@@ -48,7 +49,8 @@ pub(in crate::config) static QUEUE_DIRECTORY: Key<PathBuf> = Key::new(
     Text("/var/lib/o365-relay"),
     "The directory of the queue, for one daemon alone, on a local disk.",
     kinds::path,
-);
+)
+.needs_restart();
 
 pub(in crate::config) static EPHEMERAL: Key<bool> = Key::new(
     QUEUE,
@@ -128,7 +130,8 @@ pub(in crate::config) static SPOOL_DIRECTORY: Key<PathBuf> = Key::new(
      name, which is gone with the process. May be in memory (tmpfs).",
     kinds::path,
 )
-.or_variable("TMPDIR");
+.or_variable("TMPDIR")
+.needs_restart();
 
 pub(in crate::config) static HTTP_ADDRESS: Key<Option<SocketAddr>> = Key::new(
     "http",
@@ -136,7 +139,8 @@ pub(in crate::config) static HTTP_ADDRESS: Key<Option<SocketAddr>> = Key::new(
     Text("127.0.0.1:9587"),
     "Where /healthz, /readyz, /metrics and /status are served, or \"off\".",
     kinds::address_or_off,
-);
+)
+.needs_restart();
 
 pub(in crate::config) static LOG_FORMAT: Key<Format> = Key::new(
     "log",
@@ -149,7 +153,8 @@ pub(in crate::config) static LOG_FORMAT: Key<Format> = Key::new(
             [("text", Format::Text), ("json", Format::Json), ("journald", Format::Journald)];
         kinds::choice(value, &choices)
     },
-);
+)
+.needs_restart();
 
 pub(in crate::config) static LOG_LEVEL: Key<String> = Key::new(
     "log",

@@ -17,6 +17,9 @@ use crate::{
 
 const LISTENER: &str = "listener";
 
+/// The section, by its name.
+pub(in crate::config) const SECTION: &str = LISTENER;
+
 pub(in crate::config) static KEYS: &[&dyn AnyKey] = &[
     &ADDRESSES,
     &ALLOW,
@@ -54,7 +57,8 @@ pub(in crate::config) static ADDRESSES: Key<Vec<Address>> = Key::new(
     "Addresses to listen on: an IP address with a port, or \"unix:/run/o365-relay/smtp.sock\". \
      Beyond loopback, `allow` must be set.",
     kinds::listener_addresses,
-);
+)
+.needs_restart();
 
 pub(in crate::config) static ALLOW: Key<Vec<IpNet>> = Key::new(
     LISTENER,
@@ -71,7 +75,8 @@ pub(in crate::config) static NAME: Key<String> = Key::new(
     Computed { sample: "printers", from: "its first address" },
     "What this listener is called in logs and status.",
     kinds::name,
-);
+)
+.needs_restart();
 
 pub(in crate::config) static SENDER: Key<path::Address> = Key::new(
     LISTENER,
@@ -188,7 +193,8 @@ pub(in crate::config) static UNIX_MODE: Key<u32> = Key::new(
     Text("0660"),
     "The mode of a Unix socket's file; a client needs to write to it.",
     kinds::file_mode,
-);
+)
+.needs_restart();
 
 pub(in crate::config) static HOSTNAME: Key<String> = Key::new(
     LISTENER,

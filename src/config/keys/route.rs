@@ -45,7 +45,8 @@ static TWINS: LazyLock<Vec<Twin>> = LazyLock::new(|| {
     let twin = |key: &&'static dyn AnyKey| {
         let Spec { name, secret, doc, .. } = *key.spec();
         let default = Nothing { sample: "" };
-        Twin { spec: Spec { section: ROUTE, name, default, secret, fallback: None, doc }, of: *key }
+        let (section, fallback, restart) = (ROUTE, None, false);
+        Twin { spec: Spec { section, name, default, secret, fallback, restart, doc }, of: *key }
     };
     keys.map(twin).collect()
 });

@@ -41,7 +41,9 @@ impl Door {
         let limit = lane.config.recipients_per_day;
         let mut turnstile = Turnstile::new(Arc::clone(&account), Arc::clone(&lane));
         if let Some(limit) = limit {
-            turnstile.count(Quota::new(limit, [])); // nothing remembers the day before the start
+            // Nothing remembers the day before the start, but a lane that was here before may.
+            let counted = lane.recipients_today.load(Ordering::Relaxed);
+            turnstile.count(Quota::new(limit, [(account.clock.now(), counted)]));
         }
         let (line, turnstile) = (tokio::sync::Mutex::default(), Mutex::new(turnstile));
         Self { account, lane, line, turnstile, freed: Notify::new() }

@@ -1,0 +1,314 @@
+//! The configuration is read again while the relay works: what can change does, what cannot is
+//! told, faults change nothing, and neither mail nor a session is lost.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod operator;
+mod support;
+
+use std::{collections::BTreeMap, os::unix::net::UnixDatagram};
+
+use o365_relay::{
+    clock::Clock,
+    daemon::{Daemon, Reloader},
+};
+use serde_json::Value;
+use support::{
+    client::Client,
+    relay::{Place, Relay, closed_port, mail, subjects},
+    wait::until,
+};
+
+/// A relay whose configuration file can be written anew.
+struct Bench {
+    place: Place,
+    /// The file as the tenant wrote it.
+    text: String,
+    relay: Relay,
+    reloader: Reloader,
+}
+
+impl Bench {
+    async fn new(keys: &str) -> Self {
+        Self::of(Place::new().await, keys).await
+    }
+
+    async fn of(place: Place, keys: &str) -> Self {
+        let text = std::fs::read_to_string(place.directory.path().join("config.toml")).unwrap();
+        place.write("config.toml", &format!("{text}{keys}"));
+        let (config, reloader) = Reloader::load(place.sources()).unwrap();
+        let daemon = Daemon::start(config, Clock::at(Clock::system().now())).await.unwrap();
+        Self { place, text, relay: Relay { daemon }, reloader }
+    }
+
+    async fn reload(&mut self, keys: &str) -> Value {
+        self.place.write("config.toml", &format!("{}{keys}", self.text));
+        self.reloader.reload(&mut self.relay.daemon).await;
+        self.relay.status().await["reload"].clone()
+    }
+}
+
+fn list(reload: &Value, name: &str) -> Vec<String> {
+    serde_json::from_value(reload[name].clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_keeps_its_settings_and_the_next_has_the_new_ones() {
+    let mut bench = Bench::new("").await;
+    let mut early = bench.relay.client().await;
+    early.envelope("erp@sandbox.example", &["a@example.com"]).await;
+    let reload = bench
+        .reload("[listener]\nmax_recipients = 1\n[sender]\nallow = [\"*@sandbox.example\"]\n")
+        .await;
+    assert_eq!(
+        list(&reload, "changed"),
+        ["listener.max_recipients: 500 -> 1", "sender.allow: [] -> [\"*@sandbox.example\"]"]
+    );
+    assert!(early.say("RCPT TO:<b@example.com>").await.starts_with("250"));
+    assert!(early.say("DATA").await.starts_with("354"));
+    let text = mail("erp@sandbox.example", "early");
+    assert!(early.say(&format!("{text}.")).await.starts_with("250"));
+
+    let mut late = bench.relay.client().await;
+    late.envelope("erp@sandbox.example", &["a@example.com"]).await;
+    assert!(late.say("RCPT TO:<b@example.com>").await.starts_with("452"));
+    assert!(late.say("RSET").await.starts_with("250"));
+    assert!(late.say("MAIL FROM:<a@other.example>").await.starts_with("550"));
+
+    let reload = bench.reload("[listener]\nallow = [\"10.0.0.0/8\"]\n").await;
+    assert_eq!(list(&reload, "changed").len(), 3, "{reload}");
+    assert!(late.say("NOOP").await.starts_with("250"), "it is in");
+    let stream = tokio::net::TcpStream::connect(bench.relay.smtp()).await.unwrap();
+    let mut first = String::new();
+    let mut reader = tokio::io::BufReader::new(stream);
+    tokio::io::AsyncBufReadExt::read_line(&mut reader, &mut first).await.unwrap();
+    assert!(first.starts_with("550 5.7.1 127.0.0.1 is not in listener.allow"), "{first}");
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn what_takes_a_restart_is_told_until_there_is_one() {
+    let mut bench = Bench::new("").await;
+    let keys = "[log]\nformat = \"json\"\n[listener]\nunix_mode = \"0600\"\nmax_faults = 3\n";
+    for changed in [vec!["listener.max_faults: 20 -> 3"], vec![]] {
+        let reload = bench.reload(keys).await;
+        assert_eq!(list(&reload, "changed"), changed);
+        assert_eq!(
+            list(&reload, "needs_restart"),
+            ["listener.unix_mode: \"0660\" -> \"0600\"", "log.format: \"text\" -> \"json\""]
+        );
+    }
+    let reload = bench.reload("").await;
+    assert_eq!(list(&reload, "changed"), ["listener.max_faults: 3 -> 20"]);
+    assert!(list(&reload, "needs_restart").is_empty());
+
+    // Where listeners come or go nobody can say which of them is which.
+    bench.place.set.retain(|setting| !setting.starts_with("listener."));
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn another_listener_takes_a_restart_and_the_others_stay_as_they_are() {
+    let mut place = Place::new().await;
+    place.set.retain(|setting| !setting.starts_with("listener."));
+    let one = "[[listener]]\naddresses = [\"127.0.0.1:0\"]\n";
+    let mut bench = Bench::of(place, one).await;
+    let two = "[[listener]]\naddresses = [\"127.0.0.2:0\"]\nmax_recipients = 1\n";
+    let sender = "[sender]\nallow = [\"*@sandbox.example\"]\n";
+    let reload = bench.reload(&format!("{two}{one}{sender}")).await;
+    assert_eq!(list(&reload, "changed"), ["sender.allow: [] -> [\"*@sandbox.example\"]"]);
+    assert!(list(&reload, "needs_restart").len() > 2, "{reload}");
+    let mut client = bench.relay.client().await;
+    client.envelope("erp@sandbox.example", &["a@example.com", "b@example.com"]).await;
+    assert!(client.say("RSET").await.starts_with("250"));
+    assert!(client.say("MAIL FROM:<a@other.example>").await.starts_with("550"), "it holds for all");
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn faults_change_nothing_and_are_told() {
+    let mut bench = Bench::new("[listener]\nmax_recipients = 2\n").await;
+    let keys = "[listener]\nmax_recipients = \"many\"\nmax_faultss = 1\n[queue]\nmode = \"x\"\n";
+    let reload = bench.reload(keys).await;
+    assert_eq!(list(&reload, "faults").len(), 3, "{reload}");
+    assert!(reload["faults"].to_string().contains("max_faultss"), "{reload}");
+    let mut client = bench.relay.client().await;
+    client.envelope("erp@sandbox.example", &["a@example.com", "b@example.com"]).await;
+    assert!(client.say("RCPT TO:<c@example.com>").await.starts_with("452"));
+    let reload = bench.reload("[listener]\nmax_recipients = 2\n").await;
+    assert!(list(&reload, "faults").is_empty() && list(&reload, "changed").is_empty());
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn mail_that_waits_goes_by_the_new_way_at_once() {
+    let mut place = Place::new().await;
+    let (_closed, port) = closed_port();
+    let right = format!("smtp_port = {}\n", place.sandbox.smtp_address().port());
+    let wrong = format!("smtp_port = {port}\n");
+    let text = std::fs::read_to_string(place.directory.path().join("config.toml")).unwrap();
+    place.write("config.toml", &text.replace(&right, &wrong));
+    place.set("office365.pace=unlimited");
+    let mut bench = Bench::of(place, "").await;
+    let mut client = bench.relay.client().await;
+    client.send("erp@sandbox.example", &["a@example.com"], &mail("erp@x", "waits")).await;
+    until("a pause", async || bench.relay.daemon.watched().queue.relay_pause()).await;
+    bench.text = text;
+    let reload = bench.reload("").await;
+    assert!(list(&reload, "changed")[0].starts_with("office365.smtp_port: "), "{reload}");
+    let arrivals = bench.place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["waits"]);
+    assert!(bench.relay.daemon.watched().queue.relay_pause().is_none());
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn mail_that_waits_in_a_lane_that_is_gone_goes_through_another() {
+    let mut bench = Bench::new("").await;
+    let route = "[[route]]\nsenders = [\"*@lab.example\"]\nmailbox = \"nobody@sandbox.example\"\n";
+    let reload = bench.reload(route).await;
+    assert_eq!(list(&reload, "changed").len(), 2, "{reload}");
+    let mut client = bench.relay.client().await;
+    client.send("a@lab.example", &["a@example.com"], &mail("a@lab.example", "lab")).await;
+    let lane = |name: &'static str| {
+        let lanes = bench.relay.daemon.watched().queue.lanes();
+        lanes.into_iter().find(|lane| lane.name == name)
+    };
+    until("a pause of its lane", async || lane("nobody@sandbox.example")?.pause).await;
+    let map = "[sender]\nrewrite = \"mailbox\"\n";
+    bench.reload(map).await;
+    let arrivals = bench.place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["lab"]);
+    assert_eq!(arrivals[0].authenticated_as, support::relay::MAILBOX);
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_lasts_and_a_new_secret_is_a_new_token() {
+    let mut bench = Bench::new("").await;
+    let token = |bench: &Bench| bench.relay.daemon.watched().queue.accounts()[0].token.clone();
+    let first = token(&bench);
+    first.valid().await;
+    let reload = bench.reload("max_connections = 1\n").await;
+    assert_eq!(list(&reload, "changed"), ["office365.max_connections: 2 -> 1"]);
+    assert!(token(&bench).is_same(&first));
+    assert_eq!(bench.relay.daemon.watched().queue.lanes()[0].connection_limit, 1);
+
+    let secret = bench.text.lines().find(|line| line.starts_with("client_secret")).unwrap();
+    bench.text = bench.text.replace(secret, "client_secret = \"another one, which is wrong\"");
+    let reload = bench.reload("").await;
+    let changed = list(&reload, "changed");
+    assert_eq!(changed[0], "office365.client_secret: ******** -> ******** (another value)");
+    assert!(!token(&bench).is_same(&first));
+    bench.relay.stop().await;
+}
+
+/// As many messages as there are reloads between them; each arrives, and none twice.
+#[tokio::test]
+async fn under_load_each_message_arrives_once() {
+    const MESSAGES: usize = 120;
+    let mut bench = Bench::new("").await;
+    let smtp = bench.relay.smtp();
+    let client = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            let mut client = Client::connect(smtp).await;
+            let text = mail("erp@sandbox.example", &format!("m{number}"));
+            client.send("erp@sandbox.example", &["a@example.com"], &text).await;
+        }
+    });
+    let mut reloads = 0;
+    while !client.is_finished() {
+        reloads += 1;
+        bench.reload(&format!("max_connections = {}\n", 1 + reloads % 3)).await;
+    }
+    client.await.unwrap();
+    assert!(reloads > 2, "{reloads}");
+    bench.relay.settled(MESSAGES).await;
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for arrival in bench.place.arrivals(MESSAGES).await {
+        *seen.entry(arrival.subject.clone().unwrap()).or_default() += 1;
+    }
+    assert_eq!(seen.len(), MESSAGES);
+    assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+    assert!(bench.place.seen().iter().all(|event| !format!("{event:?}").contains("Arrived")));
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn in_direct_mode_the_next_message_goes_by_the_new_way() {
+    let mut place = Place::new().await;
+    place.set("queue.mode=direct");
+    place.set("queue.direct_wait=0s");
+    let (_closed, port) = closed_port();
+    let right = format!("smtp_port = {}\n", place.sandbox.smtp_address().port());
+    let wrong = format!("smtp_port = {port}\n");
+    let text = std::fs::read_to_string(place.directory.path().join("config.toml")).unwrap();
+    place.write("config.toml", &text.replace(&right, &wrong));
+    let mut bench = Bench::of(place, "").await;
+    until("a token", async || {
+        let token = bench.relay.daemon.watched().queue.accounts()[0].token.clone();
+        token.snapshot().token
+    })
+    .await;
+    let mut client = bench.relay.client().await;
+    client.envelope("erp@sandbox.example", &["a@example.com"]).await;
+    assert!(client.say("DATA").await.starts_with("354"));
+    let message = mail("erp@sandbox.example", "direct");
+    let reply = client.say(&format!("{message}.")).await;
+    assert!(reply.starts_with("451"), "{reply}");
+    bench.text = text;
+    bench.reload("").await;
+    client.envelope("erp@sandbox.example", &["a@example.com"]).await;
+    assert!(client.say("DATA").await.starts_with("354"));
+    let reply = client.say(&format!("{message}.")).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(subjects(&bench.place.arrivals(1).await), ["direct"]);
+    bench.relay.stop().await;
+}
+
+#[test]
+fn sighup_reloads_and_systemd_hears_of_it() {
+    let place = operator::Place::new();
+    let socket = UnixDatagram::bind(place.path("notify")).unwrap();
+    socket.set_read_timeout(Some(operator::PATIENCE)).unwrap();
+    let heard = || {
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut command = place.command([]);
+    let mut relay =
+        operator::Relay::start(command.arg("run").env("NOTIFY_SOCKET", place.path("notify")));
+    assert!(heard().contains("READY=1"));
+    let hang_up = |relay: &operator::Relay| {
+        let id = rustix::process::Pid::from_raw(relay.process.id().cast_signed()).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    };
+
+    let text = std::fs::read_to_string(&place.config).unwrap();
+    let other = operator::SECRET.to_uppercase();
+    let changed =
+        text.replace("min_free_bytes = 0", "min_free_bytes = \"1KiB\"\nmode = \"direct\"");
+    let changed = changed.replace(operator::SECRET, &other);
+    std::fs::write(&place.config, format!("{changed}[log]\nlevel = \"debug\"\n")).unwrap();
+    hang_up(&relay);
+    let reloading = heard();
+    assert!(reloading.contains("RELOADING=1") && reloading.contains("MONOTONIC_USEC="));
+    assert!(heard().contains("READY=1"));
+    let line = relay.process.line_with("key=\"queue.mode\"");
+    assert!(line.contains("which takes a restart"), "{line}");
+    relay.process.line_with("queue.min_free_bytes");
+    relay.process.line_with("office365.client_secret");
+    relay.process.line_with("configuration reloaded");
+    assert!(!relay.process.text().contains(&other), "a secret in the log");
+
+    std::fs::write(&place.config, text.replace("min_free_bytes", "min_free_byte")).unwrap();
+    hang_up(&relay);
+    assert!(heard().contains("RELOADING=1"));
+    assert!(heard().contains("READY=1"));
+    relay.process.line_with("configuration not reloaded, the old one stays");
+    let told = relay.ask(&["status"]);
+    told.succeeds(&["reload     FAILED", "queue.min_free_byte", "restart    needed", "queue.mode"]);
+    assert!(relay.process.is_running());
+    relay.stop();
+}
