@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     drain::Drain,
     http::{self, HttpError, ListenerStatus, Watched},
-    listener::{Address, ListenerError, Listeners, Listening, Serving},
+    listener::{Address, Inherited, InheritedError, ListenerError, Listeners, Listening, Serving},
     store::{DatabaseFault, Ground, Store, StoreError},
 };
 pub use reload::Reloader;
@@ -34,6 +34,9 @@ pub enum StartError {
     /// An SMTP address.
     #[error(transparent)]
     Listener(#[from] ListenerError),
+    /// The sockets that systemd hands over.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// The HTTP address.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -117,9 +120,23 @@ impl Daemon {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(mut config: Config, clock: Clock) -> Result<Self, StartError> {
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_with(config, clock, Inherited::default()).await
+    }
+
+    /// As [`Daemon::start`], with sockets that systemd has bound.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start_with(
+        mut config: Config,
+        clock: Clock,
+        inherited: Inherited,
+    ) -> Result<Self, StartError> {
         // Ports first: they fail for the most common reasons, and leave nothing behind.
-        let listeners = Listeners::bind(std::mem::take(&mut config.listeners))?;
+        let listeners = std::mem::take(&mut config.listeners);
+        let inherited = inherited.fit(&listeners)?;
+        let listeners = Listeners::bind_beside(listeners, inherited)?;
         let http = match config.http.address {
             Some(address) => Some(http::Server::bind(address).await?),
             None => None,
@@ -171,7 +188,7 @@ impl Daemon {
     pub fn smtp_addresses(&self) -> Vec<SocketAddr> {
         let tcp = |address: &Address| match address {
             Address::Tcp(address) => Some(*address),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Systemd(_) => None,
         };
         self.listening.iter().flat_map(|one| &one.addresses).filter_map(tcp).collect()
     }

@@ -383,7 +383,7 @@ fn bind(addresses: &[SocketAddr]) -> Result<Listeners, ListenerError> {
 fn port(listeners: &Listeners) -> u16 {
     match listeners.listening()[0].addresses[0] {
         Address::Tcp(address) => address.port(),
-        Address::Unix(_) => unreachable!("no path was asked for"),
+        Address::Unix(_) | Address::Systemd(_) => unreachable!("no path was asked for"),
     }
 }
 

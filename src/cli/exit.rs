@@ -142,7 +142,8 @@ impl From<StartError> for Failure {
                 source: StoreError::NotOurs { .. } | StoreError::NewerSchema { .. },
                 ..
             }
-            | StartError::Ground { .. } => Self::configuration(error.to_string()),
+            | StartError::Ground { .. }
+            | StartError::Inherited(_) => Self::configuration(error.to_string()),
             _ => Self::of(&error, error.to_string()),
         }
     }

@@ -7,18 +7,21 @@ use super::exit::Failure;
 use crate::{
     clock::Clock,
     config::{Config, Sources},
-    daemon::{Daemon, Reloader},
+    daemon::{Daemon, Reloader, StartError},
+    listener::Inherited,
     telemetry,
 };
 
 pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
+    // Before anything else opens files.
+    let inherited = Inherited::take().map_err(StartError::from)?;
     let (config, mut reloader) = Reloader::load(sources.clone())?;
     telemetry::init(&config.telemetry);
     forbid_core_dumps();
     warn(&config);
     let mut signals = Signals::new()?;
     let mut reloads = listen(SignalKind::hangup())?;
-    let mut daemon = Daemon::start(config, Clock::system()).await?;
+    let mut daemon = Daemon::start_with(config, Clock::system(), inherited).await?;
     notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {

@@ -92,6 +92,7 @@ async fn hand_over(
 ) -> Result<Response, Failure> {
     let hello = ClientId::Domain("localhost".into());
     let response = match relay {
+        listener::Address::Systemd(_) => return Err(Failure::usage(UP_TO_SYSTEMD)),
         listener::Address::Unix(path) => {
             let socket = LocalSocket::connect(path);
             let socket = socket.await.map_err(|error| no_socket(relay, &error))?;
@@ -121,6 +122,9 @@ async fn over_socket(
     let _ = smtp.quit().await; // the message is taken, whatever becomes of this
     Ok(response)
 }
+
+const UP_TO_SYSTEMD: &str = "systemd knows where the relay listens (`systemctl list-sockets`, or \
+                             `o365-relay status`): give that with --relay";
 
 const NO_PLAIN_LISTENER: &str = "every listener asks for a login or for TLS, and this command has \
                                 neither; give --relay, or add a listener on loopback without them";

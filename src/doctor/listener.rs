@@ -36,9 +36,13 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) {
     }
 }
 
-/// Where a listener listens: as the relay says itself, if the configuration leaves ports open.
+/// Where a listener listens: as the relay says itself, if the configuration leaves that open.
 fn addresses(case: &Case<'_>, listener: &Config) -> Vec<Address> {
-    let open = listener.addresses.iter().any(|address| port_of(address) == Some(0));
+    let open = |address: &Address| match address {
+        Address::Systemd(_) => true,
+        _ => port_of(address) == Some(0),
+    };
+    let open = listener.addresses.iter().any(open);
     let told = case.patient.daemon.status().filter(|_| open);
     let told = told.and_then(|status| status.listeners.iter().find(|it| it.name == listener.name));
     match told {
@@ -50,7 +54,7 @@ fn addresses(case: &Case<'_>, listener: &Config) -> Vec<Address> {
 fn port_of(address: &Address) -> Option<u16> {
     match address {
         Address::Tcp(address) => Some(address.port()),
-        Address::Unix(_) => None,
+        Address::Unix(_) | Address::Systemd(_) => None,
     }
 }
 
@@ -67,6 +71,12 @@ async fn one(
         }
         Address::Tcp(address) => tcp(case, listener, subject, *address, interfaces).await,
         Address::Unix(path) => unix(case, listener, subject, path).await,
+        Address::Systemd(_) => Check::grey(
+            ID,
+            subject,
+            "systemd hands over the socket at start, and no running relay tells where it is \
+             (`systemctl list-sockets` does)",
+        ),
     }
 }
 

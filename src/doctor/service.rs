@@ -18,7 +18,7 @@ pub(super) fn check(case: &Case<'_>, report: &mut Report) {
     let addresses = case.config.listeners.iter().flat_map(|listener| &listener.addresses);
     let low = addresses.filter_map(|address| match address {
         Address::Tcp(address) => Some(address.port()),
-        Address::Unix(_) => None,
+        Address::Unix(_) | Address::Systemd(_) => None,
     });
     if let Some(port) = low.filter(|port| *port != 0 && *port < facts.first_free_port).min() {
         report.extend(facts.low_port(port, answers));
@@ -36,6 +36,8 @@ struct Facts {
     unit: bool,
     active: bool,
     enabled: bool,
+    /// Whether systemd listens in its place from boot on.
+    socket: bool,
     /// Octets that the relay may have, if there is a limit.
     memory: Option<u64>,
     /// Ports from here on need no right.
@@ -51,6 +53,7 @@ impl Facts {
         let uid = rustix::process::geteuid().as_raw();
         let unit_files = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
         let wants = "etc/systemd/system/multi-user.target.wants/o365-relay.service";
+        let socket = "etc/systemd/system/sockets.target.wants/o365-relay.socket";
         let group = format!("sys/fs/cgroup/system.slice/{UNIT}");
         let active = there(&group);
         let memory =
@@ -69,6 +72,7 @@ impl Facts {
             unit: unit_files.iter().any(|folder| there(&format!("{folder}/{UNIT}"))),
             active,
             enabled: root.join(wants).is_symlink() || there(wants),
+            socket: root.join(socket).is_symlink() || there(socket),
             memory: text(&memory).trim().parse().ok(),
             first_free_port: first.trim().parse().unwrap_or(1024),
             may_bind: may_bind(&text("proc/self/status")),
@@ -97,7 +101,12 @@ impl Facts {
                 );
             }
             if !self.enabled {
-                let check = Check::amber(ID, subject, format!("{UNIT} does not start at boot"));
+                let until = match self.socket {
+                    true => ", only when a client comes: mail that waits is not sent before",
+                    false => "",
+                };
+                let finding = format!("{UNIT} does not start at boot{until}");
+                let check = Check::amber(ID, subject, finding);
                 checks.push(check.cure("systemctl enable o365-relay"));
             }
         }
@@ -182,6 +191,9 @@ mod tests {
         let text = told(&down, false);
         assert!(text.contains("amber o365-relay.service is not active"), "{text}");
         assert!(text.contains("does not start at boot"), "{text}");
+        let socket = ("etc/systemd/system/sockets.target.wants/o365-relay.socket", "");
+        let by_client = told(&facts(&[booted, UNIT_FILE, socket], &[]), false);
+        assert!(by_client.contains("does not start at boot, only when a client"), "{by_client}");
         let wants = ("etc/systemd/system/multi-user.target.wants/o365-relay.service", "");
         let group = ("sys/fs/cgroup/system.slice/o365-relay.service/memory.max", "33554432\n");
         let up = facts(&[booted, UNIT_FILE, wants, group], &[]);

@@ -11,6 +11,7 @@ use super::{
     auth::Workshop,
     client::Client,
     connection::Connection,
+    inherited::Fitted,
     limits::{LimitReached, Limits, Permit, Room},
     outlet::Outlet,
     proxy::{self, Source},
@@ -60,9 +61,17 @@ impl Listeners {
     /// # Errors
     /// [`ListenerError`] names the address, the reason and the next step.
     pub fn bind(configs: Vec<Config>) -> Result<Self, ListenerError> {
+        Self::bind_beside(configs, Fitted::default())
+    }
+
+    /// As [`Listeners::bind`], but takes the sockets that systemd has bound already.
+    ///
+    /// # Errors
+    /// As [`Listeners::bind`].
+    pub fn bind_beside(configs: Vec<Config>, mut fitted: Fitted) -> Result<Self, ListenerError> {
         let all: Vec<_> = configs.iter().flat_map(|config| config.addresses.clone()).collect();
         let bind = |config: Config| {
-            let sockets = bind(&config, &all)?;
+            let sockets = bind(&config, &all, &mut fitted)?;
             Ok(Listener { config, sockets })
         };
         configs.into_iter().map(bind).collect::<Result<_, _>>().map(Self)
@@ -120,7 +129,11 @@ async fn serve(doorway: Doorway, socket: Socket) {
     }
 }
 
-fn bind(config: &Config, all: &[Address]) -> Result<Vec<Socket>, ListenerError> {
+fn bind(
+    config: &Config,
+    all: &[Address],
+    fitted: &mut Fitted,
+) -> Result<Vec<Socket>, ListenerError> {
     let mut sockets = Vec::new();
     let mut left_out = Vec::new();
     for address in &config.addresses {
@@ -131,6 +144,14 @@ fn bind(config: &Config, all: &[Address]) -> Result<Vec<Socket>, ListenerError> 
             let (address, keys) = (address.clone(), config.keys.clone());
             ListenerError { address, keys, source }
         };
+        let inherited = fitted.take(address);
+        if !inherited.is_empty() {
+            for bound in inherited {
+                warn_of_nobody(config, &bound.address);
+                sockets.push(Socket::inherited(bound).map_err(error)?);
+            }
+            continue;
+        }
         match Socket::bind(address, ipv6_only, config.unix_mode) {
             Ok(socket) => sockets.push(socket),
             Err(source) if lacks_ipv6(address, &source) => left_out.push(error(source)),
@@ -146,6 +167,18 @@ fn bind(config: &Config, all: &[Address]) -> Result<Vec<Socket>, ListenerError> 
         tracing::warn!(%error, "no IPv6 on this host, address left out");
     }
     Ok(sockets)
+}
+
+/// The configuration cannot tell where systemd listens, so it cannot ask for `allow`.
+fn warn_of_nobody(config: &Config, address: &Address) {
+    if !address.is_local() && config.allow.iter().all(|network| network.addr().is_loopback()) {
+        tracing::warn!(
+            listener = config.name,
+            %address,
+            "other hosts can reach this socket of systemd's, and none of them may send; set \
+             {}.allow", config.keys
+        );
+    }
 }
 
 fn is_ipv4_beside(other: &Address, address: &Address) -> bool {

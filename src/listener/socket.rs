@@ -9,7 +9,7 @@ use std::{
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
-use super::{address::Address, client::Client, stream::Stream};
+use super::{address::Address, client::Client, inherited::Bound, stream::Stream};
 
 /// Connections that wait to be accepted: a burst of clients is not refused by the kernel.
 const BACKLOG: u32 = 1024;
@@ -79,6 +79,17 @@ fn hint(address: &Address, keys: &str, source: &io::Error) -> String {
                 _ => String::new(),
             }
         }
+        Address::Systemd(name) => format!(
+            "; `systemctl enable --now o365-relay.socket` and restart the service{}, or set \
+             {keys}.addresses to an address",
+            match name {
+                Some(name) => format!(
+                    " (the socket unit needs FileDescriptorName={name}; `systemctl show -p \
+                     FileDescriptorName o365-relay.socket` tells what it has)"
+                ),
+                None => String::new(),
+            }
+        ),
     }
 }
 
@@ -99,6 +110,10 @@ impl Socket {
                 return Ok(Self::Unix(socket, file));
             }
             Address::Tcp(address) => *address,
+            Address::Systemd(_) => {
+                let nothing = "systemd has handed over no socket for it";
+                return Err(io::Error::new(io::ErrorKind::NotFound, nothing));
+            }
         };
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if address.is_ipv6() && ipv6_only {
@@ -108,6 +123,22 @@ impl Socket {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG).map(Self::Tcp)
+    }
+
+    /// One that systemd has bound. Its file, if it has one, is systemd's.
+    pub fn inherited(bound: Bound) -> io::Result<Self> {
+        match bound.address {
+            Address::Unix(path) => {
+                let socket = std::os::unix::net::UnixListener::from(bound.socket);
+                socket.set_nonblocking(true)?;
+                Ok(Self::Unix(UnixListener::from_std(socket)?, SocketFile { path, ours: None }))
+            }
+            Address::Tcp(_) | Address::Systemd(_) => {
+                let socket = std::net::TcpListener::from(bound.socket);
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket).map(Self::Tcp)
+            }
+        }
     }
 
     /// The address in use, with the port that the system chose for port 0.
@@ -135,16 +166,18 @@ impl Socket {
     }
 }
 
-/// The file of a Unix socket. Dropping it removes the file, unless another has taken its place.
+/// The file of a Unix socket. Dropping it removes the file, if it is ours and no other has taken
+/// its place.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    device_and_inode: Option<(u64, u64)>,
+    /// Device and inode of what we made.
+    ours: Option<(u64, u64)>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path) == self.device_and_inode {
+        if self.ours.is_some() && identity(&self.path) == self.ours {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -158,7 +191,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     make_way(path)?;
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
-    let file = SocketFile { path: path.to_owned(), device_and_inode: identity(path) };
+    let file = SocketFile { path: path.to_owned(), ours: identity(path) };
     // Nobody can connect before `listen`, so the mode holds from the first client on.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok((socket.listen(BACKLOG)?, file))

@@ -177,7 +177,11 @@ impl Process {
         } else {
             (Stdio::null(), Stdio::piped())
         };
-        let mut child = command.stdout(to_out).stderr(to_err).spawn().unwrap();
+        Self::watch(command.stdout(to_out).stderr(to_err).spawn().unwrap())
+    }
+
+    /// One that has been started; reads what is piped.
+    pub fn watch(mut child: Child) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let reader = match (child.stdout.take(), child.stderr.take()) {
             (Some(pipe), _) => Some(collect(pipe, Arc::clone(&text))),

@@ -118,7 +118,7 @@ impl Relay {
         let addresses: Vec<_> = listening.into_iter().flat_map(|one| one.addresses).collect();
         let tcp = addresses.iter().filter_map(|address| match address {
             Address::Tcp(address) => Some(*address),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Systemd(_) => None,
         });
         let tcp: Vec<_> = tcp.collect();
         let address = tcp.first().copied().unwrap_or(([127, 0, 0, 1], 0).into());

@@ -55,7 +55,9 @@ pub(in crate::config) static ADDRESSES: Key<Vec<Address>> = Key::new(
     "addresses",
     List(&["127.0.0.1:25", "[::1]:25"]),
     "Addresses to listen on: an IP address with a port, or \"unix:/run/o365-relay/smtp.sock\". \
-     Beyond loopback, `allow` must be set.",
+     Beyond loopback, `allow` must be set. Sockets that systemd hands over are taken where they have \
+     one of these addresses; \"systemd\" takes all others, \"systemd:NAME\" those with that \
+     FileDescriptorName=.",
     kinds::listener_addresses,
 )
 .needs_restart();

@@ -10,8 +10,8 @@ use crate::listener;
 
 /// Addresses to listen on.
 pub(in crate::config) fn listener_addresses(value: &ValueKind) -> Parsed<Vec<listener::Address>> {
-    let expected = "an IP address with a port, such as \"127.0.0.1:25\", or `unix:` and the \
-                    absolute path of a socket";
+    let expected = "an IP address with a port, such as \"127.0.0.1:25\", `unix:` and the \
+                    absolute path of a socket, or \"systemd\"";
     filled_list(value, expected, |text| text.parse().ok())
 }
 
