@@ -17,6 +17,7 @@ mod send;
 mod setup;
 mod status;
 mod storyline;
+mod systemd;
 mod text;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -217,6 +217,12 @@ impl Daemon {
         self.watched.borrow().clone()
     }
 
+    /// The same, for whoever goes on looking: a reload changes them.
+    #[must_use]
+    pub fn watching(&self) -> watch::Receiver<Watched> {
+        self.watched.subscribe()
+    }
+
     /// Stops: sessions between transactions hear 421, mail data under way and attempts under
     /// way may finish within the grace period, then the store is closed. Nothing durable
     /// depends on it: whatever is cut off is in the queue or was never acknowledged.

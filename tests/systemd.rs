@@ -1,5 +1,5 @@
-//! What systemd does with the daemon, played without systemd: sockets handed over.
-//! `tests/systemd/run` has the real one.
+//! What systemd does with the daemon, played without systemd: sockets handed over, and what is told
+//! through the notify socket. `tests/systemd/run` has the real one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,13 +11,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::OwnedFd,
-        unix::net::{UnixListener, UnixStream},
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
     process::{Command, Stdio},
     sync::Arc,
 };
 
-use operator::{BINARY, PATIENCE, Place, Process, Told, tell};
+use operator::{BINARY, PATIENCE, Place, Process, Told, tell, wait_for};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
 use rustls_pki_types::ServerName;
 
@@ -197,4 +197,35 @@ fn commands_say_who_knows_where_a_socket_of_systemds_is() {
     let set = ["--set", "listener.addresses=systemd"];
     let told = tell(place.command(["send", "--to", "somebody@example.com"]).args(set));
     told.fails(64, &["systemctl list-sockets", "--relay"]);
+}
+
+#[test]
+fn systemd_hears_of_the_start_of_life_and_of_the_end() {
+    let place = Place::new();
+    let path = place.path("notify");
+    let notify = UnixDatagram::bind(&path).unwrap();
+    notify.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = place.command(["run"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let mut process = Process::start(&mut command, false);
+    let mut told = Vec::new();
+    let mut hear = |words: &str| {
+        wait_for(words, || {
+            let mut octets = [0; 2048];
+            let length = notify.recv(&mut octets).unwrap();
+            told.push(String::from_utf8(octets[..length].to_vec()).unwrap());
+            told.last().unwrap().contains(words).then_some(())
+        });
+    };
+    hear("READY=1");
+    hear("STATUS=");
+    for _ in 0..3 {
+        hear("WATCHDOG=1");
+    }
+    process.terminate();
+    hear("STOPPING=1");
+    assert!(process.ended().success());
+    assert!(told[0].starts_with("READY=1"), "nothing before it: {told:?}");
+    let line = told.iter().find(|text| text.starts_with("STATUS=")).unwrap();
+    assert!(line.contains("0 queued") && line.contains("NO TOKEN"), "{line}");
 }

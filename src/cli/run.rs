@@ -3,7 +3,7 @@
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::exit::Failure;
+use super::{exit::Failure, systemd};
 use crate::{
     clock::Clock,
     config::{Config, Sources},
@@ -23,6 +23,7 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
     let mut reloads = listen(SignalKind::hangup())?;
     let mut daemon = Daemon::start_with(config, Clock::system(), inherited).await?;
     notify(&[NotifyState::Ready]);
+    let _informed = systemd::keep_informed(daemon.watching(), sources);
     loop {
         tokio::select! {
             () = signals.wait() => break,
@@ -35,7 +36,7 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
         }
         notify(&[NotifyState::Ready]);
     }
-    notify(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is under way")]);
     tokio::select! {
         () = daemon.drain() => Ok(()),
         // Whoever asks twice does not want to wait; what was acknowledged is on disk.

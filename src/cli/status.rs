@@ -147,7 +147,7 @@ fn show_listeners(status: &Status) -> std::io::Result<()> {
 }
 
 /// Of the way to the smarthost, and of lanes.
-fn pauses(status: &Status) -> impl Iterator<Item = &PauseStatus> {
+pub(super) fn pauses(status: &Status) -> impl Iterator<Item = &PauseStatus> {
     let accounts = status.accounts.iter().filter_map(|one| one.pause.as_ref());
     let lanes = status.lanes.iter().filter_map(|lane| lane.pause.as_ref());
     status.relay_pause.iter().chain(accounts).chain(lanes)
