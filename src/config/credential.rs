@@ -1,8 +1,8 @@
 //! Which credential the application has: exactly one, wherever it was set.
 //!
 //! Our own keys come first, then the variables of Azure's tools, then what systemd has put into
-//! `$CREDENTIALS_DIRECTORY`; the first of the three that names a credential is the only one that
-//! counts.
+//! `$CREDENTIALS_DIRECTORY`, or, for commands beside the service, what it would put there; the first
+//! of them that names a credential is the only one that counts.
 
 use std::{
     fs, io,
@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 use super::{
     Sources,
     fault::Faults,
+    file,
     keys::{
         Spec,
         office365::{self, Identity},
@@ -62,7 +63,7 @@ pub(super) fn has_own(one: One<'_>) -> bool {
 }
 
 /// Decides which source counts and drops what the others say.
-pub(super) fn settle(settings: &mut Settings, sources: &Sources) {
+pub(super) fn settle(settings: &mut Settings, sources: &Sources, default_file: &Path) {
     let is_fallback = |settings: &Settings, spec: &Spec| {
         let variable = spec.fallback.map(|name| format!("environment variable {name}"));
         variable.is_some() && settings.given(spec) == variable.as_deref()
@@ -82,18 +83,21 @@ pub(super) fn settle(settings: &mut Settings, sources: &Sources) {
     if rivals().iter().any(|spec| settings.given(spec).is_some()) {
         return;
     }
-    let Some(directory) = sources.variable("CREDENTIALS_DIRECTORY") else { return };
+    let Some(Handed { directory, names: [secret, certificate, key], origin }) =
+        handed(sources, default_file)
+    else {
+        return;
+    };
     let handed_over = |name: &str| {
-        let path = Path::new(directory).join(name);
+        let path = directory.join(name);
         // Where we cannot tell, reading it later says why.
         (!matches!(path.try_exists(), Ok(false))).then_some(path)
     };
-    let origin = "environment variable CREDENTIALS_DIRECTORY";
-    let secret = handed_over("client_secret");
-    if let Some(certificate) = handed_over("certificate").filter(|path| holds_pem(path)) {
+    let secret = handed_over(secret);
+    if let Some(certificate) = handed_over(certificate).filter(|path| holds_pem(path)) {
         settings.give(&office365::CERTIFICATE_FILE.spec, &certificate, origin);
         let own_key = settings.given(&office365::PRIVATE_KEY_FILE.spec).is_some();
-        if let Some(key) = handed_over("private_key").filter(|path| holds_pem(path) && !own_key) {
+        if let Some(key) = handed_over(key).filter(|path| holds_pem(path) && !own_key) {
             settings.give(&office365::PRIVATE_KEY_FILE.spec, &key, origin);
         }
         // The unit hands over a placeholder where there is no secret.
@@ -104,6 +108,33 @@ pub(super) fn settle(settings: &mut Settings, sources: &Sources) {
     if let Some(secret) = secret {
         settings.give(&office365::CLIENT_SECRET_FILE.spec, &secret, origin);
     }
+}
+
+/// Files that are a credential by their place and name alone.
+struct Handed {
+    directory: PathBuf,
+    /// Client secret, certificate, private key.
+    names: [&'static str; 3],
+    origin: &'static str,
+}
+
+/// What systemd has handed over; without it, and with the default configuration, the files that our
+/// unit hands over, so that `doctor` and `send` find what the service has.
+fn handed(sources: &Sources, default_file: &Path) -> Option<Handed> {
+    if let Some(directory) = sources.variable("CREDENTIALS_DIRECTORY") {
+        return Some(Handed {
+            directory: directory.into(),
+            names: ["client_secret", "certificate", "private_key"],
+            origin: "environment variable CREDENTIALS_DIRECTORY",
+        });
+    }
+    let (path, named) = file::place(sources, default_file);
+    let directory = path.parent().filter(|_| named.is_none() && path.exists())?;
+    Some(Handed {
+        directory: directory.to_path_buf(),
+        names: ["client_secret", "certificate.pem", "private_key.pem"],
+        origin: "found beside the configuration",
+    })
 }
 
 /// Whether this is a certificate or a key, and no placeholder.

@@ -139,7 +139,7 @@ pub(super) fn gather(sources: &Sources, default_file: &Path, faults: &mut Faults
     };
     let identity_host = credential::identity_host(sources);
     let mut settings = Settings { values, counts, absent_file, broken_file, identity_host };
-    credential::settle(&mut settings, sources);
+    credential::settle(&mut settings, sources, default_file);
     settings.compute();
     settings
 }

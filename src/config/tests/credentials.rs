@@ -155,6 +155,21 @@ fn systemd_may_hand_over_a_certificate_beside_the_placeholder_of_a_secret() {
 }
 
 #[test]
+fn what_the_unit_would_hand_over_is_found_beside_the_default_file() {
+    let pair = Pair::new();
+    let mut bench = bench("");
+    bench.write("client_secret", SECRET);
+    assert!(bench.faults().contains("`office365.client_secret_file`: required"));
+    fs::copy(bench.sources.file.take().unwrap(), bench.directory.path().join("default.toml"))
+        .unwrap();
+    assert_eq!(kind(&bench.load()), "secret client_secret");
+    fs::remove_file(bench.directory.path().join("client_secret")).unwrap();
+    bench.write("certificate.pem", &pair.certificate);
+    bench.write("private_key.pem", &pair.key);
+    assert_eq!(kind(&bench.load()), "certificate certificate.pem private_key.pem");
+}
+
+#[test]
 fn old_and_new_secret_stand_in_a_list() {
     let bench = bench("");
     let (old, new) = (bench.write("old", SECRET), bench.write("new", SECRET));
