@@ -433,6 +433,18 @@ async fn what_others_wrote_is_not_touched_unless_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_of_a_package_makes_room_until_somebody_has_put_values_in() {
+    const PLACEHOLDER: &str = include_str!("../src/setup/placeholder.toml");
+    let place = Place::auto().await;
+    fs::create_dir(place.root.path().join("etc")).unwrap();
+    fs::write(place.path("config.toml"), PLACEHOLDER.replace("your-mailbox", MAILBOX)).unwrap();
+    place.plain(&[]).await.fails(78, &["is there already and was not written by setup"]);
+    fs::write(place.path("config.toml"), PLACEHOLDER).unwrap();
+    place.plain(&[]).await.succeeds(&["mail can go"]);
+    assert!(place.read("config.toml").contains(MAILBOX));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_was_edited_since_stays_even_at_the_end() {
     let place = Place::auto().await;
     place.plain(&[]).await.succeeds(&["mail can go"]);

@@ -222,6 +222,7 @@ impl Record {
     pub(super) fn look_at(&self, path: &Path) -> Result<Found, SetupError> {
         let Some(text) = files::read(path)? else { return Ok(Found::Absent) };
         Ok(match self.files.get(path) {
+            None if text == PLACEHOLDER => Found::Ours,
             None => Found::Foreign,
             Some(None) => Found::Ours,
             Some(Some(digest)) if *digest == files::digest(&text) => Found::Ours,
@@ -230,6 +231,8 @@ impl Record {
     }
 }
 
+/// The configuration that a package brings, as long as nobody has put values in.
+const PLACEHOLDER: &str = include_str!("placeholder.toml");
 const VERSION: u32 = 1;
 const APPLICATIONS: &str = "applications";
 const CLASSIC: &str = "classic";

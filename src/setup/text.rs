@@ -47,9 +47,16 @@ pub(super) fn configuration(plan: &Plan, client_id: &str) -> String {
     text
 }
 
-/// What the unit needs to hand over a certificate; for a secret it has it already.
+/// What the unit hands over by itself.
+const OF_THE_UNIT: [&str; 2] =
+    ["/etc/o365-relay/certificate.pem", "/etc/o365-relay/private_key.pem"];
+
+/// What the unit needs to hand over a certificate from elsewhere; for a secret it has it already.
 pub(super) fn drop_in(plan: &Plan) -> Option<String> {
-    (plan.systemd && plan.credential == CredentialKind::Certificate).then(|| {
+    let there = [plan.certificate(), plan.private_key()];
+    let needed =
+        !there.iter().zip(OF_THE_UNIT).all(|(path, known)| path == std::path::Path::new(known));
+    (plan.systemd && plan.credential == CredentialKind::Certificate && needed).then(|| {
         format!(
             "# Written by `o365-relay setup`.\n[Service]\n\
              LoadCredential=certificate:{}\nLoadCredential=private_key:{}\n",
