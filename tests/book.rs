@@ -187,7 +187,7 @@ fn named(code: &str, sections: &BTreeSet<&str>) -> Option<String> {
     let (section, rest) = path.split_once('.')?;
     let is_path = |sign: char| sign.is_ascii_alphanumeric() || "._*".contains(sign);
     let file = ["db", "db-wal", "rs", "toml"].contains(&rest);
-    let template = path == "section.key";
+    let template = section == "section";
     (sections.contains(section) || name != path)
         .then(|| without_number(&path))
         // `route.2` is a section.
