@@ -283,8 +283,8 @@ async fn each_limit_is_counted_by_its_own_name_once() {
     let mut text = std::fs::read_to_string(config).unwrap();
     for Limit { name, keys, .. } in LIMITS {
         let keys = keys.join("\n");
-        text +=
-            &format!("\n[[listener]]\nname = \"{name}\"\naddresses = [\"127.0.0.1:0\"]\n{keys}\n");
+        let address = "\naddresses = [\"127.0.0.1:0\"]\n";
+        text += &["\n[[listener]]\nname = \"", name, "\"", address, &keys, "\n"].concat();
     }
     place.write("config.toml", &text);
     let relay = place.relay().await;

@@ -11,13 +11,14 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use o365_relay::sandbox::{Config, ExchangeAdmin, Sandbox};
 use operator::{BINARY, PATIENCE, o365_relay};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 const MAILBOX: &str = "relay@sandbox.example";
 const CTRL_C: &str = "\u{3}";

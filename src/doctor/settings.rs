@@ -142,8 +142,8 @@ fn credential(config: &token::Config, now: UnixMillis) -> Check {
     });
     let certificate = credential.expiry();
     let known = match certificate {
-        Some(_) => EndKnown::FromCertificate,
-        None => EndKnown::FromConfiguration,
+        Some(_) => EndKnown::Certificate,
+        None => EndKnown::Configuration,
     };
     let check = match (credential, certificate.or(stated)) {
         (Credential::ManagedIdentity(identity), _) => {
@@ -166,18 +166,18 @@ fn credential(config: &token::Config, now: UnixMillis) -> Check {
 /// Who says when the credential ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndKnown {
-    FromCertificate,
+    Certificate,
     /// A person wrote it down.
-    FromConfiguration,
+    Configuration,
     /// The app registration.
-    FromGraph,
+    Graph,
 }
 
 /// How long a credential is good.
 pub(super) fn expiring(expiry: &Expiry, known: EndKnown, now: UnixMillis) -> Check {
     let (days, date) = (expiry.days_left(now), expiry.at.rfc3339());
     let (id, what) = ("credential", &expiry.what);
-    let of_certificate = known == EndKnown::FromCertificate;
+    let of_certificate = known == EndKnown::Certificate;
     let subject = if of_certificate { "certificate" } else { "client secret" };
     let check = match days {
         // What a person wrote down may be wrong; a certificate knows.
@@ -188,9 +188,9 @@ pub(super) fn expiring(expiry: &Expiry, known: EndKnown, now: UnixMillis) -> Che
             let finding =
                 format!("readable, key and certificate belong together; {days} days left");
             let finding = match known {
-                EndKnown::FromCertificate => finding,
-                EndKnown::FromConfiguration => format!("readable; {days} days left"),
-                EndKnown::FromGraph => {
+                EndKnown::Certificate => finding,
+                EndKnown::Configuration => format!("readable; {days} days left"),
+                EndKnown::Graph => {
                     format!("{days} days left, as the app registration has it: until {date}")
                 }
             };
@@ -209,7 +209,7 @@ pub(super) fn expiring(expiry: &Expiry, known: EndKnown, now: UnixMillis) -> Che
             )
     } else {
         let anew = match known {
-            EndKnown::FromGraph => ".",
+            EndKnown::Graph => ".",
             _ => ", and set office365.client_secret_expires anew.",
         };
         check.cure(format!(

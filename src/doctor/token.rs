@@ -31,7 +31,7 @@ pub(super) async fn check(case: &Case<'_>, report: &mut Report) -> Option<Token>
         }
     };
     if let Some(expiry) = secret_ends {
-        report.add(expiring(&expiry, EndKnown::FromGraph, case.now()));
+        report.add(expiring(&expiry, EndKnown::Graph, case.now()));
     }
     let left = token.expires_at().since(case.now()).as_secs();
     let left = humantime::format_duration(std::time::Duration::from_secs(left / 60 * 60));
