@@ -17,6 +17,7 @@ mod guess;
 mod in_force;
 mod keys;
 mod kinds;
+mod layer;
 mod layers;
 mod listeners;
 mod logins;

@@ -13,7 +13,7 @@ use super::{
     fault::Faults,
     guess::guess,
     keys,
-    layers::Layer,
+    layer::Layer,
     slots::{Slot, section_path},
     suggest,
 };

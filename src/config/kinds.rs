@@ -2,6 +2,7 @@
 //! Numbers and lists may come as text, since a variable holds nothing else.
 
 mod network;
+mod upstream;
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -13,10 +14,11 @@ pub(super) use network::{
     address_or_off, file_mode, listener_addresses, networks, networks_if_any,
 };
 
-use super::{
-    keys::office365::{Identity, Mailbox},
-    text::{hides_secret, is_guid, is_host_name, is_mailbox, is_placeholder},
+pub(super) use upstream::{
+    Identity, Mailbox, guid, https_url, https_url_or_off, identity, mailbox, scope, tenant,
 };
+
+use super::text::{hides_secret, is_host_name, is_mailbox, is_placeholder};
 use crate::{
     clock::UnixMillis,
     smtp::{
@@ -193,15 +195,6 @@ pub(super) fn host(value: &ValueKind) -> Parsed<String> {
     })
 }
 
-/// The address of a mailbox, or `sender`.
-pub(super) fn mailbox(value: &ValueKind) -> Parsed<Mailbox> {
-    if matches!(value, ValueKind::String(text) if text.trim() == "sender") {
-        return Ok(Mailbox::Sender);
-    }
-    let expected = "an e-mail address such as \"relay@contoso.com\", or \"sender\"";
-    text_as(value, expected, |text| is_mailbox(text).then(|| Mailbox::Of(text.to_owned())))
-}
-
 /// The address of a mailbox.
 pub(super) fn address(value: &ValueKind) -> Parsed<String> {
     text_as(value, "an e-mail address such as \"relay@contoso.com\"", |text| {
@@ -216,62 +209,6 @@ pub(super) fn mappings(value: &ValueKind) -> Parsed<Vec<Mapping>> {
         "`old address -> new address`, such as \"root@host.local -> it@contoso.com\"",
         |text| text.parse().ok(),
     )
-}
-
-/// An `https` URL without user, query and fragment; a slash at its end is dropped.
-pub(super) fn https_url(value: &ValueKind) -> Parsed<String> {
-    let expected = "an https URL such as \"https://login.microsoftonline.com\"";
-    text_as(value, expected, |text| {
-        let url: hyper::Uri = text.parse().ok()?;
-        let plain = url.scheme_str() == Some("https")
-            && !url.host()?.is_empty()
-            && !text.contains(['@', '?', '#']);
-        plain.then(|| text.trim_end_matches('/').to_owned())
-    })
-}
-
-/// As [`https_url`], or `off`.
-pub(super) fn https_url_or_off(value: &ValueKind) -> Parsed<Option<String>> {
-    if matches!(value, ValueKind::String(text) if text.trim() == "off") {
-        return Ok(None);
-    }
-    https_url(value).map(Some)
-}
-
-/// One resource and `/.default`, the only form that the client credentials grant takes.
-pub(super) fn scope(value: &ValueKind) -> Parsed<String> {
-    let expected = "one URL that ends in `/.default`, such as \
-                    \"https://outlook.office365.com/.default\"";
-    text_as(value, expected, |text| {
-        (text.ends_with("/.default") && !text.contains(char::is_whitespace))
-            .then(|| text.to_owned())
-    })
-}
-
-/// The id of an application.
-pub(super) fn guid(value: &ValueKind) -> Parsed<String> {
-    let expected = "the Application (client) ID of the app registration, such as \
-                    \"58d827e0-c69c-401f-8deb-b1224d129dc8\"";
-    text_as(value, expected, |text| {
-        (is_guid(text) && !is_placeholder(text)).then(|| text.to_lowercase())
-    })
-}
-
-/// A tenant: its directory id or one of its domains.
-pub(super) fn tenant(value: &ValueKind) -> Parsed<String> {
-    let expected = "the Directory (tenant) ID or a domain of the tenant, such as \
-                    \"contoso.onmicrosoft.com\"";
-    let found = text(value, expected)?;
-    if ["common", "organizations", "consumers"].contains(&found.to_lowercase().as_str()) {
-        return Err(Mismatch(format!(
-            "found \"{found}\", which is no tenant: an application logs in to its own one; \
-             expected {expected}"
-        )));
-    }
-    text_as(value, expected, |text| {
-        let domain = is_host_name(text) && text.contains('.');
-        ((is_guid(text) || domain) && !is_placeholder(text)).then(|| text.to_owned())
-    })
 }
 
 /// A path; may not exist yet. A secret pasted here would come back in "could not read ...".
@@ -298,16 +235,6 @@ pub(super) fn day(value: &ValueKind) -> Parsed<UnixMillis> {
         let day: jiff::civil::Date = text.parse().ok()?;
         let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         Some(UnixMillis(start.timestamp().as_millisecond()))
-    })
-}
-
-/// A managed identity: that of the host, or one of those that are assigned to it.
-pub(super) fn identity(value: &ValueKind) -> Parsed<Identity> {
-    let expected = "\"system\", or the Client ID of a user-assigned identity";
-    text_as(value, expected, |text| match text {
-        "system" => Some(Identity::System),
-        id if is_guid(id) && !is_placeholder(id) => Some(Identity::User(id.to_lowercase())),
-        _ => None,
     })
 }
 

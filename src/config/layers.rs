@@ -3,9 +3,9 @@
 
 mod presets;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use config::{ConfigBuilder, ConfigError, Map, Source, Value, ValueKind, builder::DefaultState};
+use config::{ConfigBuilder, Value, ValueKind, builder::DefaultState};
 
 use super::{
     Sources, credential,
@@ -13,67 +13,11 @@ use super::{
     file::{self, FileState},
     keys::{self, AnyKey, Default as KeyDefault, Key, Spec, office365, route::ROUTE},
     kinds,
+    layer::Layer,
     slots::{self, Counts, Slot},
     text, variables,
 };
 use crate::token::IdentityHost;
-
-/// The settings of one source; only known keys get in.
-#[derive(Clone, Default)]
-pub(super) struct Layer {
-    values: Vec<(Slot, Value)>,
-    /// Sections by number, with the place where they begin.
-    begun: Vec<(&'static str, usize, String)>,
-}
-
-impl Layer {
-    /// Sets a key; the last one wins.
-    pub(super) fn set(&mut self, slot: Slot, value: Value) {
-        self.values.push((slot, value));
-    }
-
-    /// A section that may stand several times begins, at `origin`.
-    pub(super) fn begin(&mut self, section: &'static str, number: usize, origin: &str) {
-        self.begun.push((section, number, origin.to_owned()));
-    }
-
-    fn count(&self, counts: &mut Counts) {
-        for (section, number, origin) in &self.begun {
-            counts.add(section, *number, Some(origin));
-        }
-        for (Slot { spec, number }, _) in &self.values {
-            if let Some(number) = number {
-                counts.add(spec.section, *number, None);
-            }
-        }
-    }
-
-    /// `[[listener]]` that stands once is `[listener]`.
-    fn drop_needless_numbers(&mut self, counts: &Counts) {
-        for (slot, _) in &mut self.values {
-            if counts.numbers(slot.spec.section).is_empty() {
-                slot.number = None;
-            }
-        }
-    }
-}
-
-/// Names only: a value may be a secret.
-impl fmt::Debug for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.values.iter().map(|(slot, _)| slot.path())).finish()
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.values.iter().map(|(slot, value)| (slot.path(), value.clone())).collect())
-    }
-}
 
 /// Where a value that holds comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

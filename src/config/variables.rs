@@ -8,7 +8,7 @@ use super::{
     fault::Faults,
     guess::guess,
     keys::{self, AnyKey, Spec},
-    layers::Layer,
+    layer::Layer,
     slots::{Slot, split_path, split_variable},
     suggest,
 };

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::SecretString;
 
-use super::random;
+use super::{entra::TokenRefusal, random};
 use crate::clock::UnixMillis;
 
 /// What a token may be issued for.
@@ -30,6 +30,30 @@ impl Resource {
             "https://outlook.office365.com" | "https://outlook.office.com" => Some(Self::Exchange),
             "https://graph.microsoft.com" => Some(Self::Graph),
             _ => None,
+        }
+    }
+
+    /// The resource that `scope` asks for, with its URI.
+    pub fn of_scope<'s>(scope: &'s str, tenant: &str) -> Result<(&'s str, Self), TokenRefusal> {
+        let mut scopes = scope.split(' ');
+        let (Some(only), None) = (scopes.next(), scopes.next()) else {
+            let all_sound = scope.split(' ').all(|one| one.ends_with(DEFAULT) && one != DEFAULT);
+            return Err(match all_sound {
+                true => TokenRefusal::several_resources(scope),
+                false => TokenRefusal::scope_malformed(scope),
+            });
+        };
+        let resource = match only.strip_suffix(DEFAULT) {
+            Some(resource) => resource,
+            None if only.contains("://") => return Err(TokenRefusal::scope_without_default(only)),
+            None => return Err(TokenRefusal::scope_malformed(only)),
+        };
+        match Self::named(resource) {
+            Some(known) => Ok((resource, known)),
+            None if resource.starts_with("https://") || resource.starts_with("api://") => {
+                Err(TokenRefusal::unknown_resource(resource, tenant))
+            }
+            None => Err(TokenRefusal::scope_malformed(only)),
         }
     }
 }
@@ -161,6 +185,8 @@ impl fmt::Debug for Tokens {
 
 /// Graph's role with which an application may read app registrations, its own among them.
 pub(super) const READ_ALL: &str = "Application.Read.All";
+
+const DEFAULT: &str = "/.default";
 
 fn header() -> serde_json::Value {
     let key = random::hex(27);

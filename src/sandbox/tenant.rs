@@ -141,13 +141,13 @@ impl Tenant {
         }
         let lifetime = self.config.token_lifetime;
         if client_id.eq_ignore_ascii_case(&self.config.client_id) {
-            let (audience, resource) = resource_of(scope, tenant)?;
+            let (audience, resource) = Resource::of_scope(scope, tenant)?;
             self.check_proof(&self.credentials, form, &self.config.client_id)?;
             return Ok(self.issue(audience, resource, lifetime));
         }
         let unknown = || TokenRefusal::unknown_application(client_id, tenant);
         let application = self.registry.application(client_id).ok_or_else(unknown)?;
-        let (audience, resource) = resource_of(scope, tenant)?;
+        let (audience, resource) = Resource::of_scope(scope, tenant)?;
         self.check_proof(&application.credentials, form, &application.client_id)?;
         let (object_id, consented) = application
             .principal
@@ -368,30 +368,6 @@ impl Drop for Login {
     }
 }
 
-/// The resource that `scope` asks for, with its URI.
-fn resource_of<'s>(scope: &'s str, tenant: &str) -> Result<(&'s str, Resource), TokenRefusal> {
-    let mut scopes = scope.split(' ');
-    let (Some(only), None) = (scopes.next(), scopes.next()) else {
-        let all_sound = scope.split(' ').all(|one| one.ends_with(DEFAULT) && one != DEFAULT);
-        return Err(match all_sound {
-            true => TokenRefusal::several_resources(scope),
-            false => TokenRefusal::scope_malformed(scope),
-        });
-    };
-    let resource = match only.strip_suffix(DEFAULT) {
-        Some(resource) => resource,
-        None if only.contains("://") => return Err(TokenRefusal::scope_without_default(only)),
-        None => return Err(TokenRefusal::scope_malformed(only)),
-    };
-    match Resource::named(resource) {
-        Some(known) => Ok((resource, known)),
-        None if resource.starts_with("https://") || resource.starts_with("api://") => {
-            Err(TokenRefusal::unknown_resource(resource, tenant))
-        }
-        None => Err(TokenRefusal::scope_malformed(only)),
-    }
-}
-
 /// Whether `text` is a GUID in its usual form.
 pub(super) fn is_guid(text: &str) -> bool {
     text.len() == 36
@@ -405,7 +381,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const DEFAULT: &str = "/.default";
 const EVENT_CAPACITY: usize = 4_096;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{
     Default::{Computed, Count, List, Nothing, Required, Text},
     Key,
 };
+pub(in crate::config) use crate::config::kinds::{Identity, Mailbox};
 use crate::{
     clock::UnixMillis, config::kinds, delivery::NullSender, office365::clouds::Cloud,
     smtp::path::SenderPattern, smtp::sender::Mapping, token::Algorithm,
@@ -143,15 +144,6 @@ pub(in crate::config) static MANAGED_IDENTITY: Key<Identity> = Key::new(
     kinds::identity,
 );
 
-/// Which identity of the host is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::config) enum Identity {
-    /// The one that the host itself has.
-    System,
-    /// The user-assigned one with this client id.
-    User(String),
-}
-
 pub(in crate::config) static MAILBOX: Key<Mailbox> = Key::new(
     OFFICE365,
     "mailbox",
@@ -160,15 +152,6 @@ pub(in crate::config) static MAILBOX: Key<Mailbox> = Key::new(
      reverse-path, with a pace of its own; the application must have access to all of them.",
     kinds::mailbox,
 );
-
-/// Through which mailbox mail goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::config) enum Mailbox {
-    /// That of whoever sends it.
-    Sender,
-    /// This one.
-    Of(String),
-}
 
 pub(in crate::config) static DEFAULT_MAILBOX: Key<String> = Key::new(
     OFFICE365,
