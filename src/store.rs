@@ -193,20 +193,21 @@ impl Store {
         durability: Arc<dyn Durability>,
         router: Arc<dyn Router>,
     ) -> Result<Self, StoreError> {
-        let directory = Directory::open(&config.directory)?;
+        let Config { directory: root, min_free_bytes, max_messages, history_keep } = config;
+        let directory = Directory::open(&root)?;
         let (database, queued, rebuilt) =
             start::open(&directory, clock, &*durability, router.as_ref())?;
         let state = Arc::new(State {
             queued: AtomicU64::new(queued),
-            max_messages: AtomicU64::new(config.max_messages),
-            history_keep: AtomicU64::new(config.history_keep.as_secs()),
+            max_messages: AtomicU64::new(max_messages),
+            history_keep: AtomicU64::new(history_keep.as_secs()),
             poisoned: AtomicBool::new(false),
             rebuilds: AtomicU64::new(0),
             rebuilt: Mutex::new(rebuilt),
             arrivals: Arrivals::default(),
             amendments: watch::Sender::new(0),
         });
-        let space = Arc::new(SpaceWatch::new(config.directory.clone(), config.min_free_bytes));
+        let space = Arc::new(SpaceWatch::new(root, min_free_bytes));
         let (inbox, works) = mpsc::channel(INBOX);
         committer::spawn(committer::Committer {
             version: schema::data_version(&database)?,
