@@ -14,6 +14,7 @@ mod queue;
 mod run;
 mod sandbox;
 mod send;
+mod sendmail;
 mod setup;
 mod status;
 mod storyline;
@@ -42,7 +43,7 @@ const AFTER_HELP: &str = "\
 See it work without a tenant:  o365-relay sandbox
 Set up the real thing:         o365-relay setup
 Begin with a configuration:    o365-relay config example > config.toml
-Exit codes: 0 success, 1 doctor found a red line, 64 usage, 66 no such message or queue, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
+Exit codes: 0 success, 1 doctor found a red line, 64 usage, 66 no such message or queue, 67 no such recipient, 69 unavailable, 75 try again later, 77 permission, 78 configuration";
 
 /// Where settings come from.
 #[derive(Debug, Clone, Args)]
@@ -87,6 +88,8 @@ enum Command {
     Setup(setup::Options),
     /// Send a test message through the running relay
     Send(send::Options),
+    /// Take a message from a program as sendmail does, and hand it to the relay or into its queue
+    Sendmail(sendmail::Options),
     /// Find out why mail does not go through: every check from here to Exchange, with its cure
     Doctor(doctor::Options),
     /// Show how the running relay is
@@ -114,6 +117,9 @@ pub fn command() -> clap::Command {
 /// Reads the arguments and carries out the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(outcome) = as_mailer() {
+        return outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS);
+    }
     if let Ok(RunOnly { settings, .. }) = RunOnly::try_parse() {
         return exit_code(run(&settings));
     }
@@ -138,12 +144,42 @@ fn run(settings: &Settings) -> Result<(), Failure> {
     runtime()?.block_on(run::run(&settings.sources()))
 }
 
+/// The options of `sendmail` and what they do, for its man page.
+#[must_use]
+pub fn sendmail_flags() -> &'static [(&'static str, &'static str)] {
+    sendmail::flags()
+}
+
+/// What a mailer is asked for, by its name or as the first argument: its options are its own.
+fn as_mailer() -> Option<Result<(), Failure>> {
+    let mut arguments = std::env::args_os();
+    let program = PathBuf::from(arguments.next()?);
+    let called = program.file_name()?.to_str()?.to_owned();
+    let mut rest: Vec<_> = arguments.collect();
+    let name = match rest.first() {
+        _ if sendmail::NAMES.contains(&called.as_str()) => called,
+        Some(first) if first == "sendmail" => rest.remove(0).into_string().ok()?,
+        _ => return None,
+    };
+    Some(sendmail::carry_out(&name, &rest, Sources::from_process(None, Vec::new())))
+}
+
+/// `queue list`, for `mailq`.
+fn list_queue(sources: &Sources) -> Result<(), Failure> {
+    let listed = Cli::try_parse_from(["o365-relay", "queue", "list"]);
+    match listed.map(|cli| cli.command) {
+        Ok(Some(Command::Queue(options))) => runtime()?.block_on(queue::run(&options, sources)),
+        _ => Err(Failure::usage("see `o365-relay queue list`")),
+    }
+}
+
 fn carry_out(cli: &Cli) -> Result<(), Failure> {
     let settings = &cli.settings;
     match cli.command.as_ref().unwrap_or(&Command::Run) {
         Command::Run => run(settings),
         Command::Sandbox(options) => runtime()?.block_on(sandbox::run(options, settings)),
         Command::Setup(options) => runtime()?.block_on(setup::run(options, settings)),
+        Command::Sendmail(options) => sendmail::run(options, settings.sources()),
         Command::Send(options) => runtime()?.block_on(send::run(options, &settings.sources())),
         Command::Doctor(options) => runtime()?.block_on(doctor::run(options, &settings.sources())),
         Command::Status(options) => runtime()?.block_on(status::run(options, &settings.sources())),

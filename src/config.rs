@@ -275,6 +275,20 @@ pub fn load(sources: &Sources) -> Result<Config, Faults> {
     load_or(sources, Path::new(DEFAULT_FILE)).map(|(config, _)| config)
 }
 
+/// Where a relay with this configuration takes mail from programs of this host that neither log in
+/// nor know TLS. Other keys may have faults, and secrets need not be readable.
+///
+/// # Errors
+/// The faults of the file's form; it may not be readable for this user.
+pub fn plain_addresses(sources: &Sources) -> Result<Vec<listener::Address>, Faults> {
+    let mut faults = Faults::default();
+    let settings = layers::gather(sources, Path::new(DEFAULT_FILE), &mut faults);
+    if settings.broken_file {
+        return Err(faults);
+    }
+    Ok(listeners::plain_addresses(&settings))
+}
+
 /// As [`load`], with what holds then, to compare later readings with.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ pub mod header;
 mod mailbox_list;
 pub mod notice;
 pub mod queue_id;
+pub mod recipients;
 pub mod renewal;
 pub mod rewrite;
 pub mod test_message;

@@ -30,6 +30,7 @@ pub fn write(directory: &Path) -> io::Result<()> {
     }
     write_commands(&man)?;
     fs::write(man.join(format!("{NAME}.toml.5")), configuration()?)?;
+    fs::write(man.join("sendmail.1"), sendmail()?)?;
     for shell in [Shell::Zsh, Shell::Fish] {
         let directory = completions.join(shell.to_string());
         fs::create_dir_all(&directory)?;
@@ -95,7 +96,7 @@ fn main_page(command: &Command) -> io::Result<Vec<u8>> {
     man.render_subcommands_section(&mut out)?;
     man.render_options_section(&mut out)?;
     tail(&SIGNALS_AND_FILES, &mut out)?;
-    see_also(&[("o365-relay.toml", "5")], &mut out)?;
+    see_also(&[("o365-relay.toml", "5"), ("sendmail", "1")], &mut out)?;
     Ok(out)
 }
 
@@ -132,6 +133,7 @@ const EXIT_STATUS: Terms = &[
     ("64", "Wrong usage."),
     ("65", "A message is not what it was."),
     ("66", "No such message or queue."),
+    ("67", "A recipient was refused."),
     ("69", "Unavailable."),
     ("75", "Try again later."),
     ("77", "Not permitted."),
@@ -189,6 +191,44 @@ fn see_also(pages: &[(&str, &str)], out: &mut dyn Write) -> io::Result<()> {
     roff.text(inlines);
     roff.to_writer(out)
 }
+
+/// `sendmail(1)`, for where the relay is called by that name.
+fn sendmail() -> io::Result<Vec<u8>> {
+    let mut roff = Roff::default();
+    let source = format!("{NAME} {}", env!("CARGO_PKG_VERSION"));
+    roff.control("TH", ["sendmail", "1", "", source.as_str(), "Mail relay"]);
+    roff.control("SH", ["NAME"]);
+    roff.text([roman("sendmail, mailq, newaliases - hand a message to o365-relay(1)")]);
+    roff.control("SH", ["SYNOPSIS"]);
+    let names = [bold("sendmail"), roman(" [options] [recipients] < message")];
+    roff.text(names);
+    roff.control("SH", ["DESCRIPTION"]);
+    for text in SENDMAIL {
+        paragraph(&mut roff, text);
+    }
+    roff.control("SH", ["OPTIONS"]);
+    for (flag, meaning) in cli::sendmail_flags() {
+        roff.control("TP", []);
+        roff.text([bold(*flag)]);
+        roff.text(code(meaning));
+    }
+    let mut out = Vec::new();
+    roff.to_writer(&mut out)?;
+    tail(&[("EXIT STATUS", EXIT_STATUS)], &mut out)?;
+    see_also(&[(NAME, "1"), ("o365-relay.toml", "5")], &mut out)?;
+    Ok(out)
+}
+
+const SENDMAIL: [&str; 3] = [
+    "Reads a message from standard input, as programs have always handed mail to their host, and \
+     hands it to the running relay over SMTP. `o365-relay sendmail` is the same.",
+    "The relay is the one that `--server` or the variable O365_RELAY_SERVER names, else the first \
+     listener of the configuration that asks for neither TLS nor a login; who may not read the \
+     configuration tries 127.0.0.1 and ::1, port 25.",
+    "Where no relay runs, who may write to its queue (root, and the user of the relay) puts the \
+     message there, and the next start sends it; everybody else is told to try again later, with \
+     exit status 75. With status 0 the message is safe on disk, or, in direct mode, with Office 365.",
+];
 
 /// `o365-relay.toml(5)`: every key with its meaning, default, variable and an example.
 fn configuration() -> io::Result<Vec<u8>> {

@@ -9,6 +9,7 @@ pub(super) const USAGE: u8 = 64;
 const RED: u8 = 1;
 const DAMAGED: u8 = 65;
 const NO_INPUT: u8 = 66;
+const NO_USER: u8 = 67;
 const UNAVAILABLE: u8 = 69;
 const TRY_LATER: u8 = 75;
 const PERMISSION: u8 = 77;
@@ -38,6 +39,16 @@ impl Failure {
     /// What was asked for is there, but it is not what it was.
     pub fn damaged(message: impl Into<String>) -> Self {
         Self { code: DAMAGED, message: message.into() }
+    }
+
+    /// A recipient that was refused, or is no address.
+    pub fn no_user(message: impl Into<String>) -> Self {
+        Self { code: NO_USER, message: message.into() }
+    }
+
+    /// The code alone.
+    pub fn without_words(self) -> Self {
+        Self { message: String::new(), ..self }
     }
 
     pub fn try_later(message: impl Into<String>) -> Self {

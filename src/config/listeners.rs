@@ -29,6 +29,17 @@ pub(super) fn check(settings: &Settings, faults: &mut Faults, warnings: &mut Vec
     without_effect(settings, warnings);
 }
 
+/// The addresses of listeners that ask for neither TLS nor a login.
+pub(super) fn plain_addresses(settings: &Settings) -> Vec<Address> {
+    let plain = |one: &One<'_>| {
+        one.get(&keys::AUTH) != Some(logins::Mode::Users)
+            && one.get(&keys::TLS) != Some(encryption::Mode::Implicit)
+            && one.get(&keys::TLS_REQUIRED) != Some(true)
+    };
+    let listeners = settings.each(SECTION).into_iter().filter(plain);
+    listeners.filter_map(|one| one.get(&keys::ADDRESSES)).flatten().collect()
+}
+
 /// One of several cannot have the default, or that of all: only one would get it.
 fn own_addresses(one: One<'_>, faults: &mut Faults) {
     let slot = one.slot(&keys::ADDRESSES.spec);

@@ -15,12 +15,15 @@ use super::{
 
 const PREFIX: &str = "O365_RELAY_";
 
+/// Variables of ours that set no key: the file, and where `sendmail` finds the relay.
+const OTHERS: [&str; 2] = ["O365_RELAY_CONFIG", "O365_RELAY_SERVER"];
+
 /// The variables `O365_RELAY__SECTION__KEY`; names that come near are faults.
 pub(super) fn own(environment: &BTreeMap<String, String>, faults: &mut Faults) -> Layer {
     let mut layer = Layer::default();
     for (name, value) in environment {
         let upper = name.to_uppercase();
-        let ours = upper.starts_with(PREFIX) && name != "O365_RELAY_CONFIG";
+        let ours = upper.starts_with(PREFIX) && !OTHERS.contains(&name.as_str());
         if !ours || value.is_empty() || is_service_link(name, value) {
             continue;
         }
