@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-use operator::{BINARY, PATIENCE, Place, Process, Told, tell, wait_for};
+use operator::{BINARY, PATIENCE, Place, Process, Told, o365_relay, tell, wait_for};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
 use rustls_pki_types::ServerName;
 
@@ -228,4 +228,12 @@ fn systemd_hears_of_the_start_of_life_and_of_the_end() {
     assert!(told[0].starts_with("READY=1"), "nothing before it: {told:?}");
     let line = told.iter().find(|text| text.starts_with("STATUS=")).unwrap();
     assert!(line.contains("0 queued") && line.contains("NO TOKEN"), "{line}");
+}
+
+#[test]
+fn the_configuration_of_a_package_asks_for_three_values_and_a_credential() {
+    let told = tell(&mut o365_relay(["--config", "src/setup/placeholder.toml", "config", "check"]));
+    let asked = ["tenant_id", "client_id", "mailbox", "client_secret_file"];
+    told.fails(78, &asked.map(|key| format!("`office365.{key}`")).each_ref().map(String::as_str));
+    assert_eq!(told.err.lines().filter(|line| line.starts_with("- ")).count(), asked.len());
 }
