@@ -76,6 +76,8 @@ fn entry(page: &mut String, key: &dyn AnyKey) {
     let _ = writeln!(page, "- Default: {}", default(spec));
     let _ = writeln!(page, "- Example: `{} = {}`", spec.name, example(spec));
     let _ = writeln!(page, "- Variable: {}", variable(spec));
+    let reload = if spec.restart { "a change takes a restart" } else { "takes a change" };
+    let _ = writeln!(page, "- Reload: {reload}");
     if spec.secret {
         page.push_str("- Secret: no command, log or error shows it\n");
     }
@@ -134,14 +136,19 @@ fn numbered(spec: &Spec) -> String {
 }
 
 fn presets(page: &mut String) {
-    let rows = ["login_url", "scope", "smtp_host", "smtp_port"].map(|name| format!("`{name}`"));
-    let _ = writeln!(page, "\n| `cloud` | {} |\n|---|---|---|---|---|", rows.join(" | "));
+    let keys = ["login_url", "scope", "smtp_host", "smtp_port", "graph_url"];
+    let keys = keys.map(|name| format!("`{name}`"));
+    let _ = writeln!(page, "\n| `cloud` | {} |\n|---|---|---|---|---|---|", keys.join(" | "));
     for (word, cloud) in Cloud::ALL {
         let preset = cloud.preset();
         let _ = writeln!(
             page,
-            "| `\"{word}\"` | `{}` | `{}` | `{}` | `{}` |",
-            preset.login_url, preset.scope, preset.smtp_host, preset.smtp_port
+            "| `\"{word}\"` | `{}` | `{}` | `{}` | `{}` | `{}` |",
+            preset.login_url,
+            preset.scope,
+            preset.smtp_host,
+            preset.smtp_port,
+            preset.graph_url
         );
     }
 }

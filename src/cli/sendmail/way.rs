@@ -65,6 +65,7 @@ pub(super) fn find(server: Option<&Address>, sources: &Sources) -> Result<Found,
         // Who may not read the configuration tries where relays listen.
         None => config::plain_addresses(sources).unwrap_or_else(|_| usual()),
     };
+    let addresses: Vec<_> = addresses.into_iter().flat_map(where_to_try).collect();
     let mut last = None;
     for address in &addresses {
         match connect(address) {
@@ -95,6 +96,14 @@ fn usual() -> Vec<Address> {
     vec![local(Ipv4Addr::LOCALHOST.into()), local(Ipv6Addr::LOCALHOST.into())]
 }
 
+/// Which socket systemd hands over is up to its unit: ours has the usual ones.
+fn where_to_try(address: Address) -> Vec<Address> {
+    match address {
+        Address::Systemd(_) => usual(),
+        known => vec![known],
+    }
+}
+
 fn readable(path: &Path) -> bool {
     std::fs::File::open(path).is_ok()
 }
@@ -105,6 +114,7 @@ fn no_store(tried: &str, why: &str) -> Failure {
 
 fn connect(address: &Address) -> io::Result<Found> {
     match address {
+        Address::Systemd(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
         Address::Unix(path) => UnixStream::connect(path).map(Found::Unix),
         Address::Tcp(address) => {
             let local: IpAddr = match address.ip() {
