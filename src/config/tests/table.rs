@@ -89,8 +89,11 @@ fn debug(config: &Config) -> String {
         delivery.max_messages_per_connection,
         delivery.idle_close
     );
-    let grace = config.shutdown_grace;
-    format!("{listeners:?} {store:?} {token} {delivery} {queue:?} {http:?} {telemetry:?} {grace:?}")
+    let (grace, ephemeral) = (config.shutdown_grace, config.ephemeral);
+    format!(
+        "{listeners:?} {store:?} {token} {delivery} {queue:?} {http:?} {telemetry:?} {grace:?} \
+         {ephemeral:?}"
+    )
 }
 
 /// Each key, set to something else, changes the checked configuration: none is forgotten.
