@@ -74,8 +74,7 @@ fn owned(subject: &str, directory: &Path, metadata: &fs::Metadata) -> Check {
             .cure("Set queue.directory to a directory, not to a file.");
     }
     // Typically somebody ran the relay once as root.
-    let strange = inside(directory).into_iter().find(|(_, uid)| *uid != owner);
-    if let Some((path, uid)) = strange {
+    if let Some((path, uid)) = strange(inside(directory), owner) {
         let finding = format!(
             "belongs to user {owner}, but {} to user {uid}: the relay cannot use it",
             path.display()
@@ -97,6 +96,12 @@ fn owned(subject: &str, directory: &Path, metadata: &fs::Metadata) -> Check {
         return Check::amber(id, subject, finding).cure(format!("chmod 0700 {shown}"));
     }
     Check::green(id, subject, format!("belongs to user {owner}, mode {mode:04o}"))
+}
+
+/// What belongs to somebody else. A volume that is mounted there has root's `lost+found` in it, which
+/// the relay does not look at.
+fn strange(inside: Vec<(PathBuf, u32)>, owner: u32) -> Option<(PathBuf, u32)> {
+    inside.into_iter().find(|(path, uid)| *uid != owner && !path.ends_with("lost+found"))
 }
 
 /// What the relay keeps directly in the directory, with its owners.
@@ -169,4 +174,20 @@ fn fleeting(case: &Case<'_>, subject: &str, directory: &Path) -> Option<Check> {
         )),
         _ => check.cure(format!("Mount a disk at {shown}, {direct}.")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_somebody_else_is_told_but_not_what_a_file_system_keeps_for_itself() {
+        let found = |items: &[(&str, u32)]| {
+            let items = items.iter().map(|(path, uid)| (PathBuf::from(path), *uid)).collect();
+            strange(items, 65532).map(|(path, _)| path.display().to_string())
+        };
+        let ours = ("/q/queue.db", 65532);
+        assert_eq!(found(&[ours, ("/q/lost+found", 0)]), None);
+        assert_eq!(found(&[ours, ("/q/queue.db-wal", 0)]).as_deref(), Some("/q/queue.db-wal"));
+    }
 }
