@@ -114,7 +114,8 @@ impl Arguments {
             "help" => self.mode = Mode::Help,
             "version" => self.mode = Mode::Version,
             "server" => {
-                self.server = Some(value()?.parse().map_err(|error| format!("--server: {error}"))?)
+                let address = value()?.parse();
+                self.server = Some(address.map_err(|error| format!("--server: {error}"))?);
             }
             "config" => sources.file = Some(value()?.into()),
             "set" => sources.set.push(value()?),

@@ -1,7 +1,7 @@
 //! The client's side of an SMTP session (RFC 5321), with whoever takes the message: the running
 //! relay, or its store in this process.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
@@ -142,10 +142,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
         }
         if self.offers("DSN") {
             if let Some(ret) = message.wishes.ret {
-                parameters.push_str(&format!(" RET={ret}"));
+                let _ = write!(parameters, " RET={ret}");
             }
             if let Some(id) = &message.wishes.envelope_id {
-                parameters.push_str(&format!(" ENVID={}", xtext(id)));
+                let _ = write!(parameters, " ENVID={}", xtext(id));
             }
         }
         let mut refusal = None;
