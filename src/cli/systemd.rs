@@ -126,6 +126,7 @@ mod tests {
                 warnings: Vec::new(),
             },
             token: TokenStatus { expires_in_seconds: Some(3300), ..TokenStatus::default() },
+            reload: None,
             relay_pause: None,
             accounts: Vec::new(),
             lanes: vec![lane(2, Some(240)), lane(3, Some(60)), lane(0, None)],
