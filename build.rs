@@ -2,8 +2,6 @@
 //! side, so that it does not have the others in memory (`tests/memory/order` says more). Where the
 //! names do not fit, or the order is left out, the program is the same and takes more memory.
 
-#![expect(clippy::print_stdout, reason = "this is how a build script talks to Cargo")]
-
 use std::{env, path::Path};
 
 const ORDER: &str = "link/order.ld";
