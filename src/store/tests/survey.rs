@@ -22,7 +22,7 @@ async fn queue(directory: &std::path::Path) -> QueueId {
     put(&store, b"small", &["c@d.example"]).await.unwrap();
     let held = put(&store, b"held", &["c@d.example", "e@d.example"]).await.unwrap().id();
     store.hold(held, "look".into()).await.unwrap();
-    let large = put(&store, &[b'x'; 100_000], &["c@d.example"]).await.unwrap().id();
+    let large = put(&store, &vec![b'x'; 100_000], &["c@d.example"]).await.unwrap().id();
     store.close().await;
     large
 }
