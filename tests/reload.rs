@@ -271,10 +271,16 @@ fn sighup_reloads_and_systemd_hears_of_it() {
     let place = operator::Place::new();
     let socket = UnixDatagram::bind(place.path("notify")).unwrap();
     socket.set_read_timeout(Some(operator::PATIENCE)).unwrap();
+    // The line of state comes when it likes.
     let heard = || {
         let mut buffer = [0; 512];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
+        loop {
+            let length = socket.recv(&mut buffer).unwrap();
+            let told = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if !told.starts_with("STATUS=") {
+                return told;
+            }
+        }
     };
     let mut command = place.command([]);
     let mut relay =

@@ -144,11 +144,7 @@ fn presets(page: &mut String) {
         let _ = writeln!(
             page,
             "| `\"{word}\"` | `{}` | `{}` | `{}` | `{}` | `{}` |",
-            preset.login_url,
-            preset.scope,
-            preset.smtp_host,
-            preset.smtp_port,
-            preset.graph_url
+            preset.login_url, preset.scope, preset.smtp_host, preset.smtp_port, preset.graph_url
         );
     }
 }

@@ -41,9 +41,8 @@ impl Store {
     }
 }
 
-/// What `lane_total` should say.
-const COUNT_LANES: &str =
-    "SELECT lane, COUNT(*), COUNT(hold_reason), SUM(size) FROM message GROUP BY lane";
+/// What `lane_total` should say. `SUM` would fail on sizes of a damaged file that are no sizes.
+const COUNT_LANES: &str = "SELECT lane, COUNT(*), COUNT(hold_reason), CAST(TOTAL(size) AS INTEGER) FROM message GROUP BY lane";
 
 /// Counts what is queued by lane anew where the counts are not right, as after damage. On a disk
 /// without room nothing has to be written if they are.
@@ -66,7 +65,7 @@ pub(super) fn count_lanes(database: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// What is queued by lane, without a look at each message.
-pub(super) const SUMMARY: &str = "SELECT lane, messages, held, octets, \
+pub(super) const SUMMARY: &str = "SELECT lane, messages, held, CAST(octets AS INTEGER), \
      (SELECT MIN(m.arrival) FROM message m WHERE m.lane = t.lane AND (m.hold_reason IS NULL) = 1), \
      (SELECT MIN(m.arrival) FROM message m WHERE m.lane = t.lane AND (m.hold_reason IS NULL) = 0) \
      FROM lane_total t WHERE messages > 0 ORDER BY lane";

@@ -467,7 +467,7 @@ pub const MISTAKES: &[Mistake] = &[
         faults: &["auth-policy=security-defaults"],
         red: "login",
         says: &["a policy of the tenant refuses the login", "security defaults policy"],
-        cure: &["review security defaults", "Service principal sign-ins"],
+        cure: &["Review security defaults", "Service principal sign-ins"],
         ..Mistake::NONE
     },
     Mistake {

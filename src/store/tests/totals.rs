@@ -178,3 +178,20 @@ async fn what_was_told_is_remembered_with_the_notice() {
     let renewed = ends + Duration::from_secs(1);
     assert_eq!(store.mark_told("secret", renewed).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_size_that_is_none_keeps_nobody_from_opening_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let store = open(path);
+    for _ in 0..2 {
+        put(&store, b"x", &["c@d.example"]).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    queue_db(path).execute("UPDATE message SET size = ?1", [i64::MAX]).unwrap();
+    let store = open(path);
+    put(&store, b"x", &["c@d.example"]).await.unwrap();
+    let [(_, messages, _, _)] = &told(&store).await[..] else { panic!("one lane") };
+    assert_eq!(*messages, 3);
+}
