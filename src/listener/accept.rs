@@ -268,8 +268,10 @@ impl Door {
         let connection =
             Connection::new(stream, client, Arc::clone(&self.shared), self.drain.clone());
         let connected = Connected::to(&self.shared.config.name);
+        // A session's state takes kilobytes, and every layer around it would copy them.
+        let running = Box::pin(connection.run());
         let session = async move {
-            connection.run().await;
+            running.await;
             drop((permit, connected));
         };
         session.instrument(span)

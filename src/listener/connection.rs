@@ -29,8 +29,10 @@ use crate::{
     tls::server::ServerTls,
 };
 
-/// Octets read at a time: commands are short, mail data is not.
+/// Octets read at a time: commands are short, mail data is not, but most of it is over after the
+/// first read.
 const COMMAND_READ: usize = 4 * 1024;
+const FIRST_DATA_READ: usize = 8 * 1024;
 const DATA_READ: usize = 32 * 1024;
 
 /// How long, and for how many octets, we go on reading after a last reply. Closing a socket with
@@ -270,7 +272,7 @@ impl Connection {
     }
 
     async fn read_on(&mut self) -> io::Result<()> {
-        let mut buffer = [0; COMMAND_READ];
+        let mut buffer = vec![0; COMMAND_READ]; // an array would be part of each session's state
         let mut left = LINGER_OCTETS;
         while left > 0 {
             match self.stream.read(&mut buffer).await? {
@@ -299,15 +301,20 @@ impl Connection {
 
     async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<Read> {
         let receiving = self.server.is_receiving();
-        if receiving && !self.receiving {
+        let begins = receiving && !self.receiving;
+        if begins {
             // Anew for each chunk: between two of them it is our turn to speak.
             self.rate.begin();
         }
         self.receiving = receiving;
-        let wanted = if receiving { DATA_READ } else { COMMAND_READ };
-        if buffer.len() != wanted {
-            // Also gives the larger buffer back: an idle connection shall be cheap.
-            *buffer = vec![0; wanted];
+        let (least, most) = match (receiving, begins) {
+            (false, _) => (COMMAND_READ, FIRST_DATA_READ),
+            (true, true) => (FIRST_DATA_READ, DATA_READ),
+            (true, false) => (DATA_READ, DATA_READ),
+        };
+        if !(least..=most).contains(&buffer.len()) {
+            // Also gives the largest buffer back: an idle connection shall be cheap.
+            *buffer = vec![0; least];
         }
         let config = &self.shared.config;
         let patience = if receiving { config.data_timeout } else { config.command_timeout };

@@ -332,7 +332,8 @@ impl Lane {
         sender: ReversePath,
         attempt: impl Future<Output = Finished> + Send + 'static,
     ) {
-        let task = self.attempts.spawn(attempt);
+        // An attempt's state is large; boxed, it is not copied on its way into the task.
+        let task = self.attempts.spawn(Box::pin(attempt));
         self.senders.insert(task.id(), sender);
     }
 
