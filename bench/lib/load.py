@@ -14,7 +14,9 @@ class Sink(relay.Process):
 
     def __init__(self, workplace, name="sink"):
         (self.smtp_port,) = relay.free_ports(1)
-        super().__init__(name, ["smtp-sink", "-u", "nobody", f"{relay.LOOPBACK}:{self.smtp_port}", str(SINK_BACKLOG)], workplace)
+        super().__init__(
+            name, ["smtp-sink", "-u", "nobody", f"{relay.LOOPBACK}:{self.smtp_port}", str(SINK_BACKLOG)], workplace
+        )
         from postfix import greets
 
         try:
