@@ -30,7 +30,9 @@ pub fn write(directory: &Path) -> io::Result<()> {
     }
     write_commands(&man)?;
     fs::write(man.join(format!("{NAME}.toml.5")), configuration()?)?;
-    fs::write(man.join("sendmail.1"), sendmail()?)?;
+    // In place of the page made of the command line, which knows none of its options. Not as
+    // sendmail.1: other mailers have that file, and a package may not replace it.
+    fs::write(man.join(format!("{NAME}-sendmail.1")), sendmail()?)?;
     for shell in [Shell::Zsh, Shell::Fish] {
         let directory = completions.join(shell.to_string());
         fs::create_dir_all(&directory)?;
@@ -96,7 +98,7 @@ fn main_page(command: &Command) -> io::Result<Vec<u8>> {
     man.render_subcommands_section(&mut out)?;
     man.render_options_section(&mut out)?;
     tail(&SIGNALS_AND_FILES, &mut out)?;
-    see_also(&[("o365-relay.toml", "5"), ("sendmail", "1")], &mut out)?;
+    see_also(&[("o365-relay.toml", "5"), ("o365-relay-sendmail", "1")], &mut out)?;
     Ok(out)
 }
 
@@ -192,13 +194,13 @@ fn see_also(pages: &[(&str, &str)], out: &mut dyn Write) -> io::Result<()> {
     roff.to_writer(out)
 }
 
-/// `sendmail(1)`, for where the relay is called by that name.
+/// `o365-relay-sendmail(1)`, also for where the relay is called by another name.
 fn sendmail() -> io::Result<Vec<u8>> {
     let mut roff = Roff::default();
     let source = format!("{NAME} {}", env!("CARGO_PKG_VERSION"));
-    roff.control("TH", ["sendmail", "1", "", source.as_str(), "Mail relay"]);
+    roff.control("TH", ["o365-relay-sendmail", "1", "", source.as_str(), "Mail relay"]);
     roff.control("SH", ["NAME"]);
-    roff.text([roman("sendmail, mailq, newaliases - hand a message to o365-relay(1)")]);
+    roff.text([roman("o365-relay-sendmail, sendmail, mailq, newaliases - hand a message to o365-relay(1)")]);
     roff.control("SH", ["SYNOPSIS"]);
     let names = [bold("sendmail"), roman(" [options] [recipients] < message")];
     roff.text(names);
