@@ -35,6 +35,10 @@ class Cell:
         """The header section that the client was given, without a body."""
         return self.message.raw().split(b"\r\n\r\n", 1)[0] + b"\r\n"
 
+    @property
+    def least_arrivals(self):
+        return 1 if self.driver.splits else len(self.sent)
+
     def run(self, offered, relay_peer):
         """Sends to a recorder that offers the same, and if that went well, to the relay."""
         manners = Manners(
@@ -89,16 +93,23 @@ class Cell:
         """Compares what arrived with what was sent, unless the client failed before."""
         if self.faults:
             return
+        if self.driver.splits and self.arrived:
+            for arrival in self.arrived[1:]:
+                self.faults += self.content_differences(self.sent[0], arrival.mail_data())
+            self.sent, self.arrived = joined(self.sent), joined(self.arrived)
         if len(self.arrived) != len(self.sent):
             self.faults.append(f"sent in {len(self.sent)} transactions, arrived {len(self.arrived)} times")
             return
         for sent, arrival in zip(self.sent, sorted(self.arrived, key=forward_paths)):
             arrived = arrival.mail_data()
             self.faults += envelope_differences(sent, arrival)
-            self.faults += mail_data.differences(sent.mail_data, arrived, self.driver.fresh, self.given)
+            self.faults += self.content_differences(sent, arrived)
             self.faults += self.protocol_differences(sent, arrived)
             if self.faults:
                 return
+
+    def content_differences(self, sent, arrived):
+        return mail_data.differences(sent.mail_data, arrived, self.driver.fresh, self.given)
 
     def protocol_differences(self, sent, arrived):
         """Whether the relay's Received field says that TLS and a login were used (RFC 3848).
@@ -122,6 +133,12 @@ class Cell:
 def identifier_in(octets):
     value = mail_data.field_value(mail_data.split_header(octets)[0], b"X-Id")
     return value.decode(errors="replace") if value else None
+
+
+def joined(transactions):
+    """One transaction with the forward-paths of all."""
+    every = [path for transaction in transactions for path in transaction.forward_paths]
+    return [replace(transactions[0], forward_paths=every)]
 
 
 def forward_paths(transaction):

@@ -48,7 +48,8 @@ class Driver:
     `needs` maps commands and files to the Debian packages that bring them; `prepare` builds or unpacks what is not
     simply installed. `fresh` are the header fields that it makes anew for each message, so that their values cannot
     be compared. `cannot` maps a body, "starttls", "implicit", "auth" or "auth in the clear" to the reason why this
-    client does without. A `loose` one speaks as no RFC allows.
+    client does without. A `loose` one speaks as no RFC allows. One that `splits` sends many recipients in as many
+    transactions as it happens to have at hand, another number each time.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Driver:
     fresh: tuple = ()
     cannot: dict = field(default_factory=dict)
     loose: bool = False
+    splits: bool = False
 
     @property
     def slug(self):

@@ -301,5 +301,6 @@ DRIVERS = [
         prepare=OPENSMTPD.unpack,
         fresh=ADDED,
         cannot=OPENSMTPD_CANNOT,
+        splits=True,
     ),
 ]
