@@ -200,7 +200,9 @@ fn sendmail() -> io::Result<Vec<u8>> {
     let source = format!("{NAME} {}", env!("CARGO_PKG_VERSION"));
     roff.control("TH", ["o365-relay-sendmail", "1", "", source.as_str(), "Mail relay"]);
     roff.control("SH", ["NAME"]);
-    roff.text([roman("o365-relay-sendmail, sendmail, mailq, newaliases - hand a message to o365-relay(1)")]);
+    roff.text([roman(
+        "o365-relay-sendmail, sendmail, mailq, newaliases - hand a message to o365-relay(1)",
+    )]);
     roff.control("SH", ["SYNOPSIS"]);
     let names = [bold("sendmail"), roman(" [options] [recipients] < message")];
     roff.text(names);
