@@ -17,10 +17,9 @@ class Sink(relay.Process):
         super().__init__(
             name, ["smtp-sink", "-u", "nobody", f"{relay.LOOPBACK}:{self.smtp_port}", str(SINK_BACKLOG)], workplace
         )
-        from postfix import greets
 
         try:
-            relay.wait_until("220 greeting of smtp-sink", lambda: greets(self.smtp_port), 10, [self])
+            relay.wait_until("220 greeting of smtp-sink", lambda: relay.greets(self.smtp_port), 10, [self])
         except BaseException:
             self.stop()
             raise

@@ -138,7 +138,7 @@ class Postfix(relay.Process):
             raise
 
     def wait_for_greeting(self):
-        relay.wait_until("220 greeting of Postfix", lambda: greets(self.smtp_port), relay.READY_SECONDS, [self])
+        relay.wait_until("220 greeting of Postfix", lambda: relay.greets(self.smtp_port), relay.READY_SECONDS, [self])
 
     def cpu_seconds(self):
         """Processor seconds of the master and all of its children, those included that have ended."""
@@ -155,14 +155,3 @@ class Postfix(relay.Process):
 
 def has_file(directory):
     return any(files for _, _, files in os.walk(directory))
-
-
-def greets(port):
-    try:
-        with relay.connect(port, 5) as connection:
-            greeting = connection.makefile("rb").readline()
-            connection.sendall(b"QUIT\r\n")
-            connection.recv(512)
-            return greeting.startswith(b"220")
-    except OSError:
-        return False

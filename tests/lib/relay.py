@@ -271,14 +271,7 @@ class Relay(Process):
             raise Fault(f"{fault}\n  /readyz: {self.http('/readyz')}") from None
 
     def greets(self):
-        try:
-            with connect(self.smtp_port, 5, tls=self.tls) as connection:
-                greeting = connection.makefile("rb").readline()
-                connection.sendall(b"QUIT\r\n")
-                connection.recv(512)
-                return greeting.startswith(b"220")
-        except OSError:
-            return False
+        return greets(self.smtp_port, tls=self.tls)
 
     def is_ready(self):
         return self.http("/readyz")[0] == 200
@@ -347,6 +340,18 @@ def without_upstream(office365):
     """The section with ports where nothing listens: mail is taken and stays in the queue."""
     section = re.sub(r"(?m)^smtp_port = .*$", "smtp_port = 1", office365)
     return re.sub(r"(?m)^login_url = .*$", 'login_url = "https://localhost:1"', section)
+
+
+def greets(port, tls=False):
+    """Whether an SMTP server answers there."""
+    try:
+        with connect(port, 5, tls=tls) as connection:
+            greeting = connection.makefile("rb").readline()
+            connection.sendall(b"QUIT\r\n")
+            connection.recv(512)
+            return greeting.startswith(b"220")
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
