@@ -405,6 +405,20 @@ async fn a_port_that_nobody_listens_on_is_named() {
 }
 
 #[tokio::test]
+async fn whatever_stands_between_the_offers_is_no_obstacle() {
+    for between in ["S: 250- ", "S: 250-\t \u{b}", "S: 250-\u{c}\0", "S: 250-", "S: 250-AUTH"] {
+        let offers = FEW_OFFERS.replace("S: 250 ", &format!("{between}\nS: 250 "));
+        let upstream = Upstream::start(&[format!("{}C: QUIT\nS: 221 bye\n", login_with(&offers))]);
+        connect(&upstream)
+            .await
+            .unwrap_or_else(|trouble| panic!("{trouble}: {between:?}"))
+            .quit()
+            .await;
+        upstream.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn refusals_up_to_the_login_keep_upstreams_words() {
     let tls_hello = |reply: &str| format!("{SECURE}{reply}\n");
     let auth_reply = |reply: &str| format!("{SECURE}{ALL_OFFERS}{}{reply}\n", auth());
@@ -469,8 +483,7 @@ async fn what_is_no_reply_is_shown_on_one_line() {
         let trouble = outcome.expect_err("no verdicts");
         assert_eq!((trouble.to_string().as_str(), reusable), (expected, false));
     }
-    let trouble =
-        refused_login(&format!("{SECURE}S: SSH-2.0-OpenSSH\nC: QUIT\nS: 221 bye\n")).await;
+    let trouble = refused_login(&format!("{SECURE}S: SSH-2.0-OpenSSH\n")).await;
     let expected = r#"this is no SMTP reply: "SSH-2.0-OpenSSH\r\n" (during EHLO)"#;
     assert_eq!(trouble.to_string(), expected);
 }
@@ -532,7 +545,7 @@ async fn a_connection_that_ends_before_the_login_is_broken_where_it_ended() {
         (format!("{hello}S: 250-fake\nS: 250 STARTTLS\nC: STARTTLS\nCLOSE\n"), Stage::StartTls),
         (SECURE.replace("\nTLS\nC: EHLO relay.contoso.com", "\nCLOSE"), Stage::StartTls),
         (format!("{SECURE}CLOSE\n"), Stage::Ehlo),
-        (format!("{SECURE}S: hello there\nC: QUIT\nS: 221 bye\n"), Stage::Ehlo),
+        (format!("{SECURE}S: hello there\n"), Stage::Ehlo),
         (format!("{SECURE}{ALL_OFFERS}C: AUTH XOAUTH2\nCLOSE\n"), Stage::Auth),
         (format!("{SECURE}{ALL_OFFERS}{}S: 2x5\n", auth()), Stage::Auth),
     ] {

@@ -30,7 +30,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Hands the stream to lettre, which says EHLO on it. The reply comes back too: lettre does
+    /// Hands the stream to lettre, which says EHLO on it. The reply is ours to judge: lettre does
     /// not keep all of its lines (SIZE, DSN).
     pub async fn open(
         wire: Wire,
@@ -41,16 +41,12 @@ impl Link {
         let begun = Instant::now();
         let hello = ClientId::Domain(ehlo_name.to_owned());
         let opened = AsyncSmtpConnection::connect_with_transport(Box::new(wire), &hello).await;
-        let transcript = control.take_transcript();
-        match (opened, first_reply(&transcript)) {
-            (Ok(smtp), Some((reply, alone))) => {
-                Stage::Ehlo.answered(begun);
-                Ok((Self { smtp, control, out_of_step: !alone }, reply))
-            }
-            (Err(_), Some((reply, _))) => Err(Trouble::Refused { stage: Stage::Ehlo, reply }),
-            (Err(error), None) => Err(no_reply(Stage::Ehlo, &error, &transcript)),
-            (Ok(_), None) => Err(Trouble::broken(Stage::Ehlo, "no reply")),
-        }
+        let smtp = opened.map_err(|error| no_reply(Stage::Ehlo, &error, &[]))?;
+        let mut link = Self { smtp, control, out_of_step: false };
+        // What lettre has read so far are the wire's own words.
+        let outcome = link.smtp.read_response().await;
+        let reply = link.reply(Stage::Ehlo, begun, outcome.err())?;
+        Ok((link, reply))
     }
 
     /// Whether replies and commands can still be matched.
@@ -198,7 +194,7 @@ fn no_reply(stage: Stage, error: &lettre::transport::smtp::Error, transcript: &[
             if transcript.is_empty() {
                 return Trouble::broken(stage, "the server answered before it was asked");
             }
-            // Behind it stands what upstream said to lettre's QUIT.
+            // What stands behind it was said to nothing.
             let end = end_of_first(transcript).unwrap_or(transcript.len());
             Trouble::no_reply(stage, &transcript[..end])
         }

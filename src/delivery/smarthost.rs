@@ -116,8 +116,13 @@ impl Smarthost {
         let control = Control::default();
         let wire = connect(&self.config, control.clone()).await?;
         let (link, offers) = Link::open(wire, control, &self.config.ehlo_name).await?;
-        let offers = expect(Stage::Ehlo, 250, offers)?;
-        Ok((link, Offers::read(&offers)))
+        match expect(Stage::Ehlo, 250, offers) {
+            Ok(offers) => Ok((link, Offers::read(&offers))),
+            Err(refused) => {
+                link.quit().await;
+                Err(refused)
+            }
+        }
     }
 }
 

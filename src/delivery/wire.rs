@@ -2,7 +2,8 @@
 //!
 //! - each read and write has a deadline (lettre's own covers only the TCP connect);
 //! - the octets of each reply are kept, so that upstream's words reach the log unchanged;
-//! - octets that are no ASCII do not break the reply reader;
+//! - octets that are no ASCII do not break the reply reader, and a blank line between the offers
+//!   of an EHLO reply does not bring it down;
 //! - a reply that never ends is not collected until memory does;
 //! - a poisoned stream fails the next write: lettre's message iterator cannot report an error,
 //!   and a body that ends early must never be followed by the final dot; nor shall its QUIT wait
@@ -38,6 +39,11 @@ const MAX_TRANSCRIPT: usize = 64 * 1024;
 
 /// Octets that wait for company at most: one TLS record.
 const TOGETHER: usize = 16 * 1024;
+
+/// lettre wants to read a greeting, which came before TLS, and the reply to its EHLO, of which it
+/// makes a list of its own: that panics on a blank line. So it has both from here, and the reply
+/// that follows is read like that to any command.
+const OPENING: &[u8] = b"220 ready\r\n250 ready\r\n";
 
 /// What the driver and the stream share.
 #[derive(Debug, Clone, Default)]
@@ -94,8 +100,8 @@ impl Control {
 
 pub(super) struct Wire {
     tls: TlsStream<TcpStream>,
-    /// lettre wants to read a greeting; the real one came before TLS.
-    greeting: &'static [u8],
+    /// What lettre reads first, [`OPENING`].
+    opening: &'static [u8],
     /// Octets that wait for company, and how many of them have gone.
     together: Vec<u8>,
     gone: usize,
@@ -108,9 +114,8 @@ pub(super) struct Wire {
 impl Wire {
     pub fn new(tls: TlsStream<TcpStream>, peer: SocketAddr, control: Control) -> Self {
         let timer = Box::pin(sleep_until(Instant::now()));
-        let greeting = b"220 ready\r\n";
         let together = Vec::new();
-        Self { tls, greeting, together, gone: 0, control, timer, armed: false, peer }
+        Self { tls, opening: OPENING, together, gone: 0, control, timer, armed: false, peer }
     }
 
     /// Turns a wait that lasts too long into an error.
@@ -192,10 +197,10 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.greeting.is_empty() {
-            let (now, later) = this.greeting.split_at(this.greeting.len().min(buffer.remaining()));
+        if !this.opening.is_empty() {
+            let (now, later) = this.opening.split_at(this.opening.len().min(buffer.remaining()));
             buffer.put_slice(now);
-            this.greeting = later;
+            this.opening = later;
             return Poll::Ready(Ok(()));
         }
         if !this.control.is_flushed() {
