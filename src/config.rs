@@ -41,7 +41,7 @@ use std::{
 pub use documentation::page_of_keys;
 pub use fault::{Fault, Faults};
 pub use in_force::{Change, InForce};
-pub use reference::{KeyReference, SectionReference, reference};
+pub use reference::{DefaultReference, KeyReference, SectionReference, reference};
 pub use render::example;
 
 use crate::{

@@ -13,7 +13,10 @@ use clap_mangen::{
     Man,
     roff::{Inline, Roff, bold, italic, roman},
 };
-use o365_relay::{cli, config};
+use o365_relay::{
+    cli,
+    config::{self, DefaultReference},
+};
 
 /// The program, its pages and its completions.
 const NAME: &str = "o365-relay";
@@ -250,12 +253,19 @@ fn configuration() -> io::Result<Vec<u8>> {
         paragraph(&mut roff, section.about);
         for key in section.keys {
             roff.control("TP", []);
-            roff.text([bold(key.name), roman(" = "), italic(key.sample)]);
+            roff.text([bold(key.name), roman(" = "), italic(key.example)]);
+            let default = match key.default {
+                DefaultReference::Required => "No default.".into(),
+                DefaultReference::NotSet => "Default: not set.".into(),
+                DefaultReference::Computed(from) => format!("Default: {from}."),
+                DefaultReference::Value(value) => format!("Default: {value}."),
+            };
             let restart = if key.needs_restart { "A change takes a restart." } else { "" };
-            let meaning = format!("{} {} {restart}", key.meaning, key.default);
-            roff.text(code(meaning.trim()));
+            roff.text(code(format!("{} {default} {restart}", key.meaning).trim()));
             roff.control("br", []);
-            roff.text([roman("Variable: "), roman(key.variables.join(", or else "))]);
+            let other = key.fallback_variable.map(|name| format!(", or else {name}"));
+            let variables = key.variable + &other.unwrap_or_default();
+            roff.text([roman("Variable: "), roman(variables)]);
         }
     }
     roff.control("SH", ["FILES"]);

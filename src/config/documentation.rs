@@ -1,16 +1,8 @@
-//! The reference of all keys as a page, `docs/configuration.md`: made from the table of keys, with
-//! what each takes in the words of its own fault.
+//! The reference of all keys as a page, `docs/configuration.md`.
 
 use std::fmt::Write;
 
-use config::ValueKind;
-
-use super::{
-    examples,
-    keys::{self, AnyKey, Default, Spec},
-    kinds::Mismatch,
-    render::{literal, sample},
-};
+use super::reference::{DefaultReference, KeyReference, reference};
 use crate::office365::clouds::Cloud;
 
 const HEAD: &str = "\
@@ -53,15 +45,11 @@ and a misspelt variable are faults: the relay does not start, and exits with 78.
 #[must_use]
 pub fn page_of_keys() -> String {
     let mut page = HEAD.to_owned();
-    for section in keys::SECTIONS {
-        let header = match section.optional {
-            true => format!("[[{}]]", section.name),
-            false => format!("[{}]", section.name),
-        };
-        let _ = write!(page, "\n## `{header}`\n\n{}\n", prose(section.about));
-        for key in keys::table().filter(|key| key.spec().section == section.name) {
+    for section in reference() {
+        let _ = write!(page, "\n## `{}`\n\n{}\n", section.heading, prose(section.about));
+        for key in &section.keys {
             entry(&mut page, key);
-            if key.spec().name == "cloud" {
+            if key.name == "cloud" {
                 presets(&mut page);
             }
         }
@@ -69,72 +57,43 @@ pub fn page_of_keys() -> String {
     page
 }
 
-fn entry(page: &mut String, key: &dyn AnyKey) {
-    let spec = key.spec();
-    let _ = write!(page, "\n### `{}`\n\n{}\n\n", spec.path(), prose(spec.doc));
-    let _ = writeln!(page, "- Takes: {}", prose(&expected(key)));
-    let _ = writeln!(page, "- Default: {}", default(spec));
-    let _ = writeln!(page, "- Example: `{} = {}`", spec.name, example(spec));
-    let _ = writeln!(page, "- Variable: {}", variable(spec));
-    let reload = if spec.restart { "a change takes a restart" } else { "takes a change" };
+fn entry(page: &mut String, key: &KeyReference) {
+    let _ = write!(page, "\n### `{}`\n\n{}\n\n", key.path, prose(key.meaning));
+    let _ = writeln!(page, "- Takes: {}", prose(&key.takes));
+    let _ = writeln!(page, "- Default: {}", default(&key.default));
+    let _ = writeln!(page, "- Example: `{} = {}`", key.name, key.example);
+    let _ = writeln!(page, "- Variable: {}", variable(key));
+    let reload = if key.needs_restart { "a change takes a restart" } else { "takes a change" };
     let _ = writeln!(page, "- Reload: {reload}");
-    if spec.secret {
+    if key.secret {
         page.push_str("- Secret: no command, log or error shows it\n");
     }
 }
 
-/// What a key takes, as it tells whoever has written a section in its place.
-fn expected(key: &dyn AnyKey) -> String {
-    match key.check(&ValueKind::Nil) {
-        Err(Mismatch(fault)) => match fault.split_once("expected ") {
-            Some((_, expected)) => expected.to_owned(),
-            None => fault,
-        },
-        Ok(()) => String::new(),
-    }
-}
-
-fn default(spec: &Spec) -> String {
-    match spec.default {
-        Default::Computed { from, .. } => from.to_owned(),
-        Default::Nothing { .. } => "not set".into(),
-        Default::Required { .. } => {
+fn default(default: &DefaultReference) -> String {
+    match default {
+        DefaultReference::Required => {
             "none; this, or what the text above names in its place, has to be set".into()
         }
-        Default::List([]) => "`[]`, an empty list".into(),
-        fixed => fixed.value().map(|value| format!("`{}`", literal(&value))).unwrap_or_default(),
+        DefaultReference::NotSet => "not set".into(),
+        DefaultReference::Computed(from) => (*from).to_owned(),
+        DefaultReference::Value(value) if value == "[]" => "`[]`, an empty list".into(),
+        DefaultReference::Value(value) => format!("`{value}`"),
     }
 }
 
-/// A value worth setting, as TOML has it.
-pub(super) fn example(spec: &Spec) -> String {
-    let listed = examples::EXAMPLES.iter().find(|(path, _)| *path == spec.path());
-    match (listed, spec.default) {
-        (Some((_, example)), _) => (*example).to_owned(),
-        (None, Default::Flag(flag)) => (!flag).to_string(),
-        (None, _) => sample(spec),
+fn variable(key: &KeyReference) -> String {
+    let mut text = format!("`{}`", key.variable);
+    if let Some(numbered) = &key.numbered_variable {
+        let _ = write!(text, "; with several of them `{numbered}`");
     }
-}
-
-fn variable(spec: &Spec) -> String {
-    let own = match keys::section(spec.section) {
-        Some(section) if section.optional => numbered(spec),
-        Some(section) if section.repeatable => {
-            format!("`{}`; with several of them `{}`", spec.variable(), numbered(spec))
-        }
-        _ => format!("`{}`", spec.variable()),
-    };
-    let own = if own.starts_with('`') { own } else { format!("`{own}`") };
-    match spec.fallback {
-        Some(other) => format!("{own}; where nothing else sets it, `{other}`"),
-        None => own,
+    if let Some(other) = key.fallback_variable {
+        let _ = write!(text, "; where nothing else sets it, `{other}`");
     }
+    text
 }
 
-fn numbered(spec: &Spec) -> String {
-    format!("O365_RELAY__{}__1__{}", spec.section, spec.name).to_uppercase()
-}
-
+/// What `cloud` stands for.
 fn presets(page: &mut String) {
     let keys = ["login_url", "scope", "smtp_host", "smtp_port", "graph_url"];
     let keys = keys.map(|name| format!("`{name}`"));

@@ -1,21 +1,19 @@
-//! The table of keys for whoever documents it: man page, reference.
+//! The table of keys for whoever documents it: the page of keys, the man page.
 
-use std::fmt::Write;
+use config::ValueKind;
 
 use super::{
-    keys::{self, AnyKey, Default, Spec},
+    examples,
+    keys::{self, AnyKey, Default, Section, Spec},
+    kinds::Mismatch,
     render,
 };
 
 /// A section of the configuration file and its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SectionReference {
-    /// Its name: `listener`.
-    pub name: &'static str,
     /// As it stands in the file: `[listener]`, or `[[route]]` for one that there may be none of.
     pub heading: String,
-    /// Whether it may stand several times, as `[[name]]`.
-    pub repeatable: bool,
     /// What it is about.
     pub about: &'static str,
     /// Its keys, in the order of [`super::example`].
@@ -27,60 +25,106 @@ pub struct SectionReference {
 pub struct KeyReference {
     /// Its name within the section.
     pub name: &'static str,
+    /// With the section: `listener.addresses`.
+    pub path: String,
     /// What it means, with the unit.
     pub meaning: &'static str,
-    /// What holds when it is not set, as a sentence.
-    pub default: String,
-    /// A value as TOML has it: the default where there is a fixed one, else an example.
-    pub sample: String,
-    /// Whether it must be set, itself or something in its place.
-    pub required: bool,
+    /// The values that fit, as the fault about one that does not says it.
+    pub takes: String,
+    /// What holds when it is not set.
+    pub default: DefaultReference,
+    /// A value worth setting, as TOML has it.
+    pub example: String,
     /// Whether a change takes a restart; the others hold from a reload on.
     pub needs_restart: bool,
     /// Whether its value is never shown.
     pub secret: bool,
-    /// The variable that sets it, and behind it one of other tools that is read in its place.
-    pub variables: Vec<String>,
+    /// The variable that sets it, in the first of its sections if each has its own.
+    pub variable: String,
+    /// That variable where there are several of its section, if it is another then.
+    pub numbered_variable: Option<String>,
+    /// A variable of other tools, which is read where nothing else sets the key.
+    pub fallback_variable: Option<&'static str>,
+}
+
+/// What holds when a key is not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefaultReference {
+    /// It, or something in its place, has to be set.
+    Required,
+    /// Nothing does.
+    NotSet,
+    /// What these words say.
+    Computed(&'static str),
+    /// This value, as TOML has it.
+    Value(String),
 }
 
 /// Every section with every key, in the order of [`super::example`].
 #[must_use]
 pub fn reference() -> Vec<SectionReference> {
-    let section = |section: &keys::Section| {
-        let specs = keys::table().map(AnyKey::spec).filter(|spec| spec.section == section.name);
+    let section = |section: &Section| {
         let name = section.name;
         SectionReference {
-            name,
             heading: if section.optional { format!("[[{name}]]") } else { format!("[{name}]") },
-            repeatable: section.repeatable,
             about: section.about,
-            keys: specs.map(key).collect(),
+            keys: keys::table()
+                .filter(|key| key.spec().section == name)
+                .map(|of_it| key(section, of_it))
+                .collect(),
         }
     };
     keys::SECTIONS.iter().map(section).collect()
 }
 
-fn key(spec: &Spec) -> KeyReference {
-    let variables = [Some(spec.variable()), spec.fallback.map(str::to_owned)];
+fn key(section: &Section, key: &dyn AnyKey) -> KeyReference {
+    let spec = key.spec();
+    let numbered = format!("O365_RELAY__{}__1__{}", section.name, spec.name).to_uppercase();
+    let (variable, numbered_variable) = match (section.optional, section.repeatable) {
+        (true, _) => (numbered, None),
+        (false, true) => (spec.variable(), Some(numbered)),
+        (false, false) => (spec.variable(), None),
+    };
     KeyReference {
         name: spec.name,
+        path: spec.path(),
         meaning: spec.doc,
+        takes: takes(key),
         default: default(spec),
-        sample: render::sample(spec),
-        required: matches!(spec.default, Default::Required { .. }),
+        example: example(spec),
         needs_restart: spec.restart,
         secret: spec.secret,
-        variables: variables.into_iter().flatten().collect(),
+        variable,
+        numbered_variable,
+        fallback_variable: spec.fallback,
     }
 }
 
-fn default(spec: &Spec) -> String {
-    let mut text = String::from("Default: ");
-    let _ = match spec.default {
-        Default::Required { .. } => return "No default.".into(),
-        Default::Nothing { .. } => write!(text, "not set."),
-        Default::Computed { from, .. } => write!(text, "{from}."),
-        _ => write!(text, "{}.", render::sample(spec)),
-    };
-    text
+/// What a key takes, as it tells whoever has written a section in its place.
+fn takes(key: &dyn AnyKey) -> String {
+    match key.check(&ValueKind::Nil) {
+        Err(Mismatch(fault)) => match fault.split_once("expected ") {
+            Some((_, expected)) => expected.to_owned(),
+            None => fault,
+        },
+        Ok(()) => String::new(),
+    }
+}
+
+fn default(spec: &Spec) -> DefaultReference {
+    match spec.default {
+        Default::Required { .. } => DefaultReference::Required,
+        Default::Nothing { .. } => DefaultReference::NotSet,
+        Default::Computed { from, .. } => DefaultReference::Computed(from),
+        _ => DefaultReference::Value(render::sample(spec)),
+    }
+}
+
+fn example(spec: &Spec) -> String {
+    let listed = examples::EXAMPLES.iter().find(|(path, _)| *path == spec.path());
+    match (listed, spec.default) {
+        (Some((_, example)), _) => (*example).to_owned(),
+        (None, Default::Flag(flag)) => (!flag).to_string(),
+        (None, _) => render::sample(spec),
+    }
 }
