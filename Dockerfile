@@ -10,6 +10,7 @@ ARG PROFILE=release
 WORKDIR /build
 # The dependencies alone first: this layer holds until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs \
