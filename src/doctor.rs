@@ -14,11 +14,13 @@
 //! | `running` | what the running relay says of itself |
 //! | `sender`, `trial` | a sender, and a message that waits for upstream's verdict |
 //! | `listener`, `queue_directory`, `service` | this host: who can send, where mail is kept |
+//! | `container` | cures in words that fit where the relay runs |
 //!
 //! It takes no lock of the store's and needs nothing of the daemon, so both run side by side.
 
 mod access;
 mod claims;
+mod container;
 mod listener;
 mod login_host;
 mod mailbox;
@@ -42,6 +44,7 @@ use crate::{
     queue::Mode,
     smtp::path::{Address, ReversePath},
 };
+use container::Container;
 use mailbox::LoggedIn;
 use report::{Check, Report};
 use token::Token;
@@ -114,6 +117,9 @@ pub async fn examine(patient: &Patient, clock: Clock) -> Report {
     listener::check(&case, &mut report).await;
     queue_directory::check(&case, &mut report);
     service::check(&case, &mut report);
+    if let Some(container) = Container::around(&patient.root, &patient.sources.environment) {
+        container.reword(&mut report);
+    }
     report
 }
 

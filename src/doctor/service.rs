@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 
 use super::{
     Case,
+    container::Container,
     report::{Check, Report},
 };
 use crate::listener::Address;
@@ -31,7 +32,7 @@ struct Facts {
     /// The user that the doctor runs as.
     uid: u32,
     user: Option<String>,
-    container: Option<&'static str>,
+    container: Option<Container>,
     systemd: bool,
     unit: bool,
     active: bool,
@@ -62,12 +63,7 @@ impl Facts {
         Self {
             uid,
             user: user_name(&text("etc/passwd"), uid),
-            container: match () {
-                () if environment.contains_key("KUBERNETES_SERVICE_HOST") => Some("a pod"),
-                () if there(".dockerenv") => Some("a Docker container"),
-                () if there("run/.containerenv") => Some("a Podman container"),
-                () => None,
-            },
+            container: Container::around(root, environment),
             systemd: there("run/systemd/system"),
             unit: unit_files.iter().any(|folder| there(&format!("{folder}/{UNIT}"))),
             active,
@@ -87,7 +83,7 @@ impl Facts {
         };
         let mut checks = Vec::new();
         let place = match (self.container, self.systemd && self.unit) {
-            (Some(container), _) => format!("in {container}"),
+            (Some(container), _) => format!("in {}", container.as_str()),
             (None, true) => format!("systemd unit {UNIT}"),
             (None, false) => "no container, and no systemd unit of that name".into(),
         };
@@ -130,8 +126,12 @@ impl Facts {
             "user {} may not listen on port {port}: it is below {}",
             self.uid, self.first_free_port
         );
+        let check = Check::red(ID, "service", finding);
+        if self.container.is_some() {
+            return Some(check.cure("listener.addresses = [\"127.0.0.1:2525\"]   # any above"));
+        }
         Some(
-            Check::red(ID, "service", finding)
+            check
                 .cure("Run it by its systemd unit, which has the right (CAP_NET_BIND_SERVICE), or:")
                 .cure("setcap cap_net_bind_service=+ep /usr/bin/o365-relay")
                 .cure("# or listen above: listener.addresses = [\"127.0.0.1:2525\"]"),
@@ -206,8 +206,12 @@ mod tests {
         let pod =
             facts(&[("sys/fs/cgroup/memory.max", "max")], &[("KUBERNETES_SERVICE_HOST", "x")]);
         assert!(told(&pod, true).starts_with("green in a pod"), "{}", told(&pod, true));
-        assert_eq!(facts(&[(".dockerenv", "")], &[]).container, Some("a Docker container"));
-        assert_eq!(facts(&[("run/.containerenv", "")], &[]).container, Some("a Podman container"));
+        let docker = facts(&[(".dockerenv", "")], &[]);
+        assert_eq!(docker.container, Some(Container::Docker));
+        let low = docker.low_port(25, false).unwrap();
+        assert!(low.cure.iter().all(|line| line.starts_with("listener.addresses")), "{low:?}");
+        let podman = facts(&[("run/.containerenv", "")], &[]);
+        assert_eq!(podman.container, Some(Container::Podman));
     }
 
     #[test]
