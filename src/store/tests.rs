@@ -9,6 +9,7 @@ use crate::smtp::{
 };
 
 mod damage;
+mod statements;
 mod survey;
 mod totals;
 
