@@ -422,26 +422,29 @@ def long_queue(bench, *, messages, with_postfix=True):
     if messages >= 100_000:
         memory.most, first.most, rate.least_part_of_limit, page.most = 25, 300, 0.8, 50
     workplace = bench.workplace(f"queued-{messages}")
-    with start_relay(bench, workplace, NOWHERE, upstream_is_up=False) as ours:
-        system = relay_system(ours)
-        send(system, 2000, 10, 4096, False, 0)
-        for _ in range(bench.rounds):
-            send(system, planned(system, bench.seconds, 10, 100), 10, 4096, False, 1)
-        rate.limit, rate.limit_name = system.rates[1:], "empty"
-        system.rates = system.rates[-1:]
-        load.smtp_source(ours.smtp_port, messages, 50, 512, reuse=True, watched=ours)
-        for _ in range(bench.rounds):
-            send(system, planned(system, bench.seconds, 10, 100), 10, 4096, False, 1)
-        rate.relay = system.rates[1:]
-        page.relay = [listed(bench, workplace) for _ in range(bench.rounds)]
+    with start_relay(bench, workplace, NOWHERE, upstream_is_up=False, queue="empty", log_name="empty") as ours:
+        rate.limit, rate.limit_name = accept_rates(bench, ours), "empty"
     begin = lambda: start_relay(bench, workplace, NOWHERE, upstream_is_up=False)  # noqa: E731
+    with begin() as ours:
+        load.smtp_source(ours.smtp_port, messages, 50, 512, reuse=True, watched=ours)
+        page.relay = [listed(bench, workplace) for _ in range(bench.rounds)]
     first.relay = [started(begin) for _ in range(bench.rounds)]
     with begin() as ours:
         time.sleep(3)
         memory.relay = [resident_kib(ours.pid) / 1024]
+        rate.relay = accept_rates(bench, ours)
     if bench.with_postfix and with_postfix:
         long_queue_of_postfix(bench, workplace, messages, memory, first)
     return [memory, first, rate, page]
+
+
+def accept_rates(bench, process):
+    """Messages a second of each round, behind one to warm up."""
+    system = relay_system(process)
+    send(system, 1000, 10, 4096, False, 0)
+    for _ in range(bench.rounds):
+        send(system, planned(system, bench.seconds, 10, 100), 10, 4096, False, 1)
+    return system.rates[1:]
 
 
 def listed(bench, workplace):
