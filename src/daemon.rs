@@ -223,6 +223,21 @@ impl Daemon {
         self.watched.subscribe()
     }
 
+    /// Completes if a part has broken off, by a fault of this program, that the relay cannot be
+    /// without. What was acknowledged is safe, and a restart goes on with it.
+    pub async fn broken(&self) {
+        let store_ended = async {
+            match &self.store {
+                Some(store) => store.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.drain.broken() => {}
+            () = store_ended => {}
+        }
+    }
+
     /// Stops: sessions between transactions hear 421, mail data under way and attempts under
     /// way may finish within the grace period, then the store is closed. Nothing durable
     /// depends on it: whatever is cut off is in the queue or was never acknowledged.

@@ -1,7 +1,10 @@
 //! Orderly shutdown: one signal that every task hears, and a tracker that knows when all have
 //! finished. It is passed in as a value, so that a test can drain one part alone.
+//!
+//! It also hears when a task breaks off without which the whole is no good: a restart mends that,
+//! and a relay that goes on without its token or a lane would look alive.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, thread, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -13,7 +16,24 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct Drain {
     signal: CancellationToken,
     last_call: CancellationToken,
+    /// Shared by all parts of the whole.
+    broken: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// Tells when the task that holds it panics.
+struct Vital {
+    task: &'static str,
+    broken: CancellationToken,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(task = self.task, "a part broke off that the relay cannot be without");
+            self.broken.cancel();
+        }
+    }
 }
 
 impl Drain {
@@ -29,6 +49,7 @@ impl Drain {
         Self {
             signal: self.signal.child_token(),
             last_call: self.last_call.child_token(),
+            broken: self.broken.clone(),
             tasks: TaskTracker::new(),
         }
     }
@@ -68,6 +89,25 @@ impl Drain {
     #[must_use]
     pub fn is_signaled(&self) -> bool {
         self.signal.is_cancelled()
+    }
+
+    /// `work` as a part that the whole cannot be without: [`Drain::broken`] completes when it
+    /// panics. `task` is what the log calls it.
+    pub fn vital<F: Future + Send>(
+        &self,
+        task: &'static str,
+        work: F,
+    ) -> impl Future<Output = F::Output> + Send + use<F> {
+        let vital = Vital { task, broken: self.broken.clone() };
+        async move {
+            let _vital = vital;
+            work.await
+        }
+    }
+
+    /// Completes when a vital part of the whole has broken off.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Runs `task` as one that [`Drain::finish`] waits for.
@@ -138,6 +178,22 @@ mod tests {
         let begun = tokio::time::Instant::now();
         assert_eq!(whole.finish(Duration::from_secs(20)).await, Ok(()));
         assert_eq!(begun.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_whole_hears_of_a_vital_part_that_breaks_off_and_of_no_other() {
+        let whole = Drain::new();
+        let part = whole.part().child();
+        drop(part.spawn(part.vital("sound", async {})).await);
+        drop(part.spawn(async { panic!("a session") }).await);
+        let cut_off = part.spawn(part.vital("cut off", std::future::pending::<()>()));
+        cut_off.abort();
+        assert!(cut_off.await.is_err_and(|error| error.is_cancelled()));
+        let early = tokio::time::timeout(Duration::from_secs(1), whole.broken()).await;
+        assert!(early.is_err(), "nothing vital has broken off");
+        drop(part.spawn(part.vital("token", async { panic!("a fault") })).await);
+        whole.broken().await;
+        assert!(!whole.is_signaled(), "it is for the owner to end the whole");
     }
 
     #[tokio::test]

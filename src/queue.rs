@@ -28,6 +28,8 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 mod attempt;
 mod consequence;
 pub mod direct;
+#[cfg(test)]
+mod fixture;
 mod heir;
 mod judged;
 mod lane;

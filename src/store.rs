@@ -249,6 +249,12 @@ impl Store {
         self.shared.state.poisoned.load(Ordering::Relaxed)
     }
 
+    /// Completes when the committer has ended: after [`Store::close`], or by a fault of this
+    /// program, after which only a restart helps.
+    pub async fn ended(&self) {
+        self.shared.inbox.closed().await;
+    }
+
     /// What came of the last rebuild of a damaged database since the start, at the start included.
     #[must_use]
     pub fn last_rebuild(&self) -> Option<Rebuilt> {

@@ -3,6 +3,7 @@
 pub mod events;
 pub mod journald;
 pub mod metrics;
+mod panics;
 mod text;
 
 use std::{io, sync::OnceLock};
@@ -32,7 +33,7 @@ pub enum Format {
     Journald,
 }
 
-/// Sends events to standard error from here on. A second call changes nothing.
+/// Sends events to standard error from here on, panics among them. A second call changes nothing.
 ///
 /// Whatever the filter says, other crates are heard from `info` up only: at finer levels some
 /// of them print what they send and receive.
@@ -41,6 +42,7 @@ pub fn init(config: &Config) {
     let subscriber = tracing_subscriber::registry().with(filter).with(layer(config.format));
     if subscriber.try_init().is_ok() {
         let _ = FILTER.set(handle);
+        panics::report();
     }
 }
 

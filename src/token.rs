@@ -60,7 +60,7 @@ pub fn spawn(config: Config, clock: Clock, drain: &Drain) -> TokenHandle {
         drain.spawn(registration::watch(endpoint, graph, token, shared, clock, drain.clone()));
     }
     let task = refresher::Refresher::new(endpoint, clock, shared, events);
-    drain.spawn(task.run(drain.clone()));
+    drain.spawn(drain.vital("token", task.run(drain.clone())));
     handle
 }
 

@@ -11,6 +11,7 @@ const DAMAGED: u8 = 65;
 const NO_INPUT: u8 = 66;
 const NO_USER: u8 = 67;
 const UNAVAILABLE: u8 = 69;
+const FAULT: u8 = 70;
 const TRY_LATER: u8 = 75;
 const PERMISSION: u8 = 77;
 const CONFIGURATION: u8 = 78;
@@ -53,6 +54,11 @@ impl Failure {
 
     pub fn try_later(message: impl Into<String>) -> Self {
         Self { code: TRY_LATER, message: message.into() }
+    }
+
+    /// A fault of this program.
+    pub fn fault(message: impl Into<String>) -> Self {
+        Self { code: FAULT, message: message.into() }
     }
 
     /// Somebody with more rights has to do it.

@@ -24,24 +24,33 @@ pub(super) async fn run(sources: &Sources) -> Result<(), Failure> {
     let mut daemon = Daemon::start_with(config, Clock::system(), inherited).await?;
     notify(&[NotifyState::Ready]);
     let _informed = systemd::keep_informed(daemon.watching(), sources);
-    loop {
+    let end = loop {
         tokio::select! {
-            () = signals.wait() => break,
+            () = signals.wait() => break Ok(()),
+            () = daemon.broken() => break Err(broken()),
             _ = reloads.recv() => {}
         }
         notify(&reloading());
         tokio::select! {
-            () = signals.wait() => break,
+            () = signals.wait() => break Ok(()),
             () = reloader.reload(&mut daemon) => {}
         }
         notify(&[NotifyState::Ready]);
-    }
+    };
     notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is under way")]);
     tokio::select! {
-        () = daemon.drain() => Ok(()),
+        () = daemon.drain() => end,
         // Whoever asks twice does not want to wait; what was acknowledged is on disk.
         () = signals.wait() => Err(Failure::try_later("second signal, drain cut short")),
     }
+}
+
+/// systemd, Docker and Kubernetes start it again.
+fn broken() -> Failure {
+    Failure::fault(
+        "a part of o365-relay broke off by a fault of its own; the log tells which and where, please \
+         report it. What was answered with 250 is in the queue: start o365-relay again",
+    )
 }
 
 fn warn(config: &Config) {

@@ -72,7 +72,7 @@ impl Server {
     /// Answers until the drain begins.
     pub fn serve(self, watched: watch::Receiver<Watched>, drain: &Drain) {
         let drained = drain.clone();
-        drain.spawn(async move {
+        drain.spawn(drain.vital("http", async move {
             let graceful = GracefulShutdown::new();
             loop {
                 tokio::select! {
@@ -87,7 +87,7 @@ impl Server {
                 }
             }
             let _ = timeout(DRAIN_PATIENCE, graceful.shutdown()).await;
-        });
+        }));
     }
 }
 

@@ -103,7 +103,7 @@ impl Listeners {
             let shared = Arc::new(Shared::new(config, Arc::clone(outlet), clock, hashing));
             let doorway = Doorway::new(Door { shared, room, drain: drain.clone() });
             for socket in listener.sockets {
-                drain.spawn(serve(doorway.clone(), socket));
+                drain.spawn(drain.vital("listener", serve(doorway.clone(), socket)));
             }
             doorways.push(doorway);
         }

@@ -119,6 +119,7 @@ impl Attempt<'_> {
                 return self.settle(self.interrupted(&trouble), false).await;
             }
             End::BrokenOff(trouble) => drop(self.close_gate(&trouble)),
+            End::Fault => return self.settle(self.faulted(), false).await,
             End::Verdicts { verdicts, upstream_reports } => match self.is_to_be_held(&verdicts) {
                 Some(cause) => self.set_aside(cause).await,
                 None => return self.settle(self.judge(verdicts).0, upstream_reports).await,
@@ -208,5 +209,78 @@ impl Attempt<'_> {
         let relayed =
             |(_, judged): &&(u32, Judged)| matches!(judged.outcome, Outcome::Relayed { .. });
         judged.iter().filter(relayed).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        queue::fixture::{MAILBOX, START, context, lane_state},
+        smtp::{
+            envelope::{Envelope, MailParameters, RcptParameters, Recipient},
+            path::{ForwardPath, ReversePath},
+        },
+        store::{Arrival, Desk},
+    };
+
+    /// Stands for whatever this program may do wrong in an attempt.
+    struct Faulty;
+
+    impl Origin for Faulty {
+        async fn body(&self) -> Option<Body> {
+            panic!("a fault of this program")
+        }
+    }
+
+    fn arrival() -> Arrival {
+        let recipient = Recipient {
+            forward_path: ForwardPath("c@d.example".parse().unwrap()),
+            parameters: RcptParameters::default(),
+        };
+        Arrival {
+            envelope: Envelope {
+                reverse_path: ReversePath::Address("a@b.example".parse().unwrap()),
+                parameters: MailParameters::default(),
+                recipients: vec![recipient],
+            },
+            time: START,
+            client: String::new(),
+            hello: String::new(),
+            message_id: String::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_fault_of_our_own_a_message_is_tried_again_and_never_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::at(START);
+        let (context, lane) = (context(directory.path(), clock), lane_state(clock));
+        let receipt = context.store.accept(context.store.draft(), arrival()).await.unwrap();
+        for minutes in [1, 2, 5] {
+            let due = context.store.due(MAILBOX, 10).await.unwrap();
+            let [entry] = &due[..] else { panic!("the message is not due: {due:?}") };
+            let transaction = Transaction {
+                account: &context.account,
+                lane: &lane,
+                entry,
+                share: Share::Accepted,
+                give_up_after: Some(Duration::ZERO),
+                begun: Instant::now(),
+            };
+            let (end, connection) = transaction.run(None, &Faulty).await;
+            assert!(connection.is_none());
+            let attempt = Attempt { context: &context, transaction: &transaction };
+            assert_eq!(attempt.conclude(end).await, 0);
+            assert!(context.store.due(MAILBOX, 10).await.unwrap().is_empty());
+            let again = clock.now() + Duration::from_secs(60 * minutes);
+            assert_eq!(context.store.next_due(MAILBOX).await.unwrap(), Some(again));
+            tokio::time::advance(Duration::from_secs(60 * minutes)).await;
+        }
+        let story = Desk::open(&directory.path().join("queue")).unwrap().story(receipt.id());
+        let attempts = story.unwrap().unwrap().attempts;
+        assert_eq!(attempts.len(), 3);
+        assert!(attempts.iter().all(|attempt| attempt.reply == transaction::FAULT));
     }
 }

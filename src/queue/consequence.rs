@@ -109,7 +109,8 @@ impl Consequences<'_> {
         }
     }
 
-    /// Another attempt at its time, or the end if the give-up time has passed.
+    /// Another attempt at its time, or the end if the give-up time has passed. For a fault of its
+    /// own the relay never gives up.
     pub fn deferred(
         &self,
         recipient: &PendingRecipient,
@@ -119,10 +120,12 @@ impl Consequences<'_> {
     ) -> Judged {
         let now = self.account.clock.now();
         let attempts = recipient.attempts + 1;
-        let next = self.give_up_after.map_or(Next::At(now), |give_up_after| {
-            let arrival = self.entry.arrival;
-            schedule::after_attempt(attempts, arrival, now, give_up_after, fastrand::f64())
-        });
+        let (arrival, random) = (self.entry.arrival, fastrand::f64());
+        let next = match self.give_up_after {
+            None => Next::At(now),
+            Some(_) if cause == Deferred::Fault => Next::At(schedule::retry(attempts, now, random)),
+            Some(give_up) => schedule::after_attempt(attempts, arrival, now, give_up, random),
+        };
         let (outcome, disposition) = match next {
             Next::At(next_attempt) => {
                 (Outcome::Deferred { reply, next_attempt }, Disposition::Deferred(cause))

@@ -116,7 +116,8 @@ impl Direct {
         let account = Arc::clone(self.accounts.get(lane.config.account));
         let door = Arc::new(Door::new(account, lane));
         doors.insert(name, Arc::clone(&door));
-        self.drain.spawn(self.clone().tend(Arc::clone(&door)));
+        let tender = self.clone().tend(Arc::clone(&door));
+        self.drain.spawn(self.drain.vital("door", tender));
         door
     }
 

@@ -371,73 +371,18 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        delivery::{self, NullSender, smarthost::Smarthost},
         office365::replies::PauseRule,
         queue::{
-            LaneConfig, NoticeConfig, OnUncertain, Pace, SenderConfig, Upstream, pause::Cause,
-            shared::Account, slots::Slots,
+            fixture::{START, context, lane_state},
+            pause::Cause,
         },
-        store::{self, Router, Store, Synced},
-        tls,
-        token::AccessToken,
     };
-
-    const START: UnixMillis = UnixMillis(1_795_415_050_000);
-
-    struct OneLane;
-
-    impl Router for OneLane {
-        fn lane(&self, _: &ReversePath) -> String {
-            "relay@contoso.com".into()
-        }
-
-        fn knows(&self, _: &str) -> bool {
-            true
-        }
-    }
-
-    fn lane(directory: &std::path::Path) -> Lane {
-        let clock = Clock::at(START);
-        let smarthost = Smarthost::new(delivery::Config {
-            host: "localhost".into(),
-            port: 1,
-            ehlo_name: "relay.contoso.com".into(),
-            null_sender: NullSender::Mailbox,
-            max_messages_per_connection: 1,
-            idle_close: Duration::from_secs(1),
-            tls: tls::client_config(None).unwrap(),
-        });
-        let token = TokenHandle::fixed(AccessToken::new("t".into(), START, START));
-        let config = store::Config {
-            directory: directory.join("queue"),
-            min_free_bytes: 0,
-            max_messages: 10,
-            history_keep: Duration::ZERO,
-        };
-        let upstream = Upstream { name: String::new(), token, smarthost };
-        let context = Context {
-            account: Arc::new(Account::new(upstream, "all", Slots::new(1), clock)),
-            running: Arc::default(),
-            store: Store::open(config, clock, Arc::new(Synced), Arc::new(OneLane)).unwrap(),
-            give_up_after: Duration::ZERO,
-            on_uncertain: OnUncertain::Retry,
-            notices: NoticeConfig { hostname: String::new(), to: Vec::new(), delay_after: None },
-        };
-        let config = LaneConfig {
-            account: 0,
-            mailbox: "relay@contoso.com".into(),
-            max_connections: 1,
-            pace: Pace::Unlimited,
-            recipients_per_day: None,
-        };
-        let state = LaneState::new(config, &SenderConfig::default(), clock);
-        Lane::new(Arc::new(context), Arc::new(state), false)
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_whose_attempt_breaks_off_does_not_hold_its_sender_for_ever() {
         let directory = tempfile::tempdir().unwrap();
-        let mut lane = lane(directory.path());
+        let clock = Clock::at(START);
+        let mut lane = Lane::new(context(directory.path(), clock), lane_state(clock), false);
         let sender = "erp@contoso.com";
         let cause = Cause { reason: "554 5.2.252 SendAsDenied".into(), advice: None };
         lane.state.senders.close(sender, cause, PauseRule::SENDER);

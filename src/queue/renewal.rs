@@ -41,7 +41,8 @@ pub(super) fn watch_all(contexts: &[Arc<Context>], routes: &[Route], drain: &Dra
             continue;
         }
         let mailbox = route.lane.mailbox.clone();
-        drain.spawn(watch(Arc::clone(context), mailbox, Arc::clone(&turn), drain.clone()));
+        let reminder = watch(Arc::clone(context), mailbox, Arc::clone(&turn), drain.clone());
+        drain.spawn(drain.vital("reminder", reminder));
     }
 }
 

@@ -160,8 +160,8 @@ impl Queue {
         let lanes = Arc::new(Registry::new(fixed));
         let known = (before, clock);
         let starter = Starter::new(contexts, router, sender, Arc::clone(&lanes), known);
-        drain.spawn(starter.run(drain.clone()));
-        drain.spawn(watch_amendments(store, drain.clone()));
+        drain.spawn(drain.vital("starter", starter.run(drain.clone())));
+        drain.spawn(drain.vital("amendments", watch_amendments(store, drain.clone())));
         Self { accounts, lanes, by_sender }
     }
 

@@ -35,15 +35,19 @@ pub fn after_attempt(
         return Next::GiveUp;
     }
     // The last attempt is made when the give-up time comes, not up to an hour before.
-    Next::At((now + interval(attempts, random)).min(give_up))
+    Next::At(retry(attempts, now, random).min(give_up))
 }
 
-fn interval(attempts: u32, random: f64) -> Duration {
+/// When a message is tried again that is never given up, with the arguments of
+/// [`after_attempt`].
+#[must_use]
+pub fn retry(attempts: u32, now: UnixMillis, random: f64) -> UnixMillis {
     let step = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-    match INTERVALS.get(step) {
+    let interval = match INTERVALS.get(step) {
         Some(minutes) => Duration::from_secs(minutes * 60),
         None => Duration::from_secs(3600).mul_f64(1.0 + JITTER * (2.0 * random - 1.0)),
-    }
+    };
+    now + interval
 }
 
 #[cfg(test)]

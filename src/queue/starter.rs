@@ -84,7 +84,7 @@ impl Starter {
         let Some(context) = context.map(Arc::clone) else { return };
         let name = state.config.mailbox.clone();
         let task = Lane::new(context, state, retires);
-        let id = self.running.spawn(task.run(drain.clone())).id();
+        let id = self.running.spawn(drain.vital("lane", task.run(drain.clone()))).id();
         self.names.insert(id, name);
     }
 
@@ -125,16 +125,9 @@ impl Starter {
 
     /// Mail may have come in while the lane was ending: nobody has been told of it then.
     async fn ended(&mut self, ended: Result<(Id, ()), JoinError>, store: &Store, drain: &Drain) {
-        let (id, broken) = match &ended {
-            Ok((id, ())) => (*id, None),
-            Err(error) => (error.id(), Some(error)),
-        };
+        // One that broke off ends the whole, and waits for the next start with the others.
+        let Ok((id, ())) = ended else { return };
         let Some(name) = self.names.remove(&id) else { return };
-        if let Some(error) = broken {
-            // Started again at once it might break again at once.
-            tracing::error!(%error, lane = name, "lane broke off, its mail waits for a restart");
-            return;
-        }
         self.registry.others().remove(&name);
         if drain.is_signaled() {
             return;

@@ -2,7 +2,13 @@
 //! What becomes of the message afterwards is for the caller: the queue keeps it, direct mode
 //! tells its client.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -52,6 +58,8 @@ pub(super) enum End {
     NoConnection(Trouble),
     /// The connection broke before the final dot, or the body could not be read.
     BrokenOff(Trouble),
+    /// A fault of this program broke it off; nobody knows how far it had come.
+    Fault,
     /// Upstream has spoken, or is silent after the final dot.
     Verdicts {
         verdicts: Vec<(u32, Verdict)>,
@@ -74,8 +82,18 @@ pub(super) async fn keep(connection: Option<Connection>) -> Option<Connection> {
 }
 
 impl Transaction<'_> {
-    /// Runs it over `connection`, or over a new one.
+    /// Runs it over `connection`, or over a new one. A panic is the end of this attempt and of
+    /// nothing else.
     pub async fn run(
+        &self,
+        connection: Option<Connection>,
+        origin: &impl Origin,
+    ) -> (End, Option<Connection>) {
+        let end = survive(pin!(self.go(connection, origin))).await;
+        end.unwrap_or((End::Fault, None))
+    }
+
+    async fn go(
         &self,
         mut connection: Option<Connection>,
         origin: &impl Origin,
@@ -213,11 +231,19 @@ impl Transaction<'_> {
     /// The connection broke in the middle of the message, which may be what breaks connections,
     /// so this attempt counts. It proves nothing about a pause: the next message is the probe.
     pub fn interrupted(&self, trouble: &Trouble) -> Vec<(u32, Judged)> {
+        self.all_deferred(Deferred::Connection, &trouble.to_string())
+    }
+
+    /// The same for [`End::Fault`].
+    pub fn faulted(&self) -> Vec<(u32, Judged)> {
+        self.all_deferred(Deferred::Fault, FAULT)
+    }
+
+    fn all_deferred(&self, cause: Deferred, reply: &str) -> Vec<(u32, Judged)> {
         self.withdraw_probes();
         let consequences = self.consequences();
         let deferred = |recipient: &PendingRecipient| {
-            let reply = trouble.to_string();
-            let judged = consequences.deferred(recipient, Deferred::Connection, reply, None);
+            let judged = consequences.deferred(recipient, cause, reply.to_owned(), None);
             (recipient.position, judged)
         };
         self.entry.recipients.iter().map(deferred).collect()
@@ -260,6 +286,19 @@ impl Transaction<'_> {
             .emit();
         }
     }
+}
+
+/// What an attempt came to that a fault of this program broke off. The log has the panic itself.
+pub(super) const FAULT: &str =
+    "a fault of o365-relay itself broke the attempt off; its log tells where, please report it";
+
+/// Runs it to its end; `None` if it panics.
+async fn survive<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
 }
 
 /// Counts trouble on the way; a body that cannot be read is none of it.

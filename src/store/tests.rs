@@ -325,6 +325,29 @@ async fn what_piles_up_during_a_sync_is_committed_with_one_sync() {
     assert!(syncs < 25, "{syncs} syncs for 50 messages");
 }
 
+/// Stands for whatever this program may do wrong in a commit.
+struct Faulty;
+
+#[expect(clippy::panic_in_result_fn, reason = "it is what it is for")]
+impl Durability for Faulty {
+    fn make_durable(
+        &self,
+        _: Durable,
+        _: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        panic!("a fault of this program")
+    }
+}
+
+#[tokio::test]
+async fn a_committer_that_breaks_off_takes_no_mail_and_does_not_go_unnoticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_with(config(directory.path()), Arc::new(Faulty)).unwrap();
+    let error = put(&store, b"x", &["c@d"]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Closed), "{error}");
+    store.ended().await;
+}
+
 /// Fails the syncs of rows while it is told to.
 #[derive(Default)]
 struct Failing(AtomicBool);

@@ -286,6 +286,26 @@ impl SetAside<'_> {
     }
 }
 
+/// A panic: a fault of this program.
+#[derive(Debug)]
+pub struct Fault<'a> {
+    /// What the panic says.
+    pub fault: &'a str,
+    /// File, line and column.
+    pub place: &'a str,
+    /// The thread's name.
+    pub thread: &'a str,
+}
+
+impl Fault<'_> {
+    /// Writes the log line and counts.
+    pub fn emit(self) {
+        let Self { fault, place, thread } = self;
+        catalogue::PANICS.inc(&[]);
+        error!(fault, place, thread, "fault of o365-relay itself, please report it");
+    }
+}
+
 /// A notice of ours is in the queue.
 pub fn notice_queued(kind: NoticeKind) {
     catalogue::NOTICES_QUEUED.inc(&[kind.as_str()]);

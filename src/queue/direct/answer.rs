@@ -16,7 +16,7 @@ use crate::{
         judged::Judged,
         pause::{Cause, Pause},
         shared::{Account, LaneState},
-        transaction::{End, Transaction},
+        transaction::{End, FAULT, Transaction},
         turnstile::Obstacle,
     },
     smtp::reply::{EnhancedStatusCode, Reply},
@@ -174,6 +174,10 @@ pub(super) fn conclude(transaction: &Transaction<'_>, end: End) -> Result<Taken,
         End::BrokenOff(trouble) if !trouble.stage().is_before_mail() => {
             transaction.tell(&transaction.interrupted(&trouble));
             Err(later(BROKEN, &[format!("{trouble}; nobody has got the message")]))
+        }
+        End::Fault => {
+            transaction.tell(&transaction.faulted());
+            Err(later(OTHER, &[format!("{FAULT}; try again later")]))
         }
         End::NoConnection(trouble) | End::BrokenOff(trouble) => {
             let Cause { reason, advice } = transaction.close_gate(&trouble);

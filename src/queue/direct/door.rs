@@ -205,44 +205,20 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::{Clock, UnixMillis},
-        delivery::{self, NullSender, smarthost::Smarthost},
+        clock::Clock,
         mail::queue_id::QueueId,
-        queue::{LaneConfig, Pace, SenderConfig, Upstream, slots::Slots},
+        queue::fixture::{START, account, lane_state},
         smtp::{
             envelope::{Envelope, MailParameters},
             path::ReversePath,
         },
         store::Arrival,
-        tls,
-        token::{AccessToken, TokenHandle},
     };
-
-    const START: UnixMillis = UnixMillis(1_795_415_050_000);
 
     /// A lane without a token, so that whoever comes to the front of the line waits there.
     fn door() -> Door {
-        let smarthost = Smarthost::new(delivery::Config {
-            host: "localhost".into(),
-            port: 1,
-            ehlo_name: "relay.contoso.com".into(),
-            null_sender: NullSender::Mailbox,
-            max_messages_per_connection: 1,
-            idle_close: Duration::from_secs(1),
-            tls: tls::client_config(None).unwrap(),
-        });
-        let token = TokenHandle::fixed(AccessToken::new("t".into(), START, START));
-        let (clock, name) = (Clock::at(START), String::new());
-        let upstream = Upstream { name, token, smarthost };
-        let account = Arc::new(Account::new(upstream, "all", Slots::new(1), clock));
-        let config = LaneConfig {
-            account: 0,
-            mailbox: "relay@contoso.com".into(),
-            max_connections: 1,
-            pace: Pace::Unlimited,
-            recipients_per_day: None,
-        };
-        Door::new(account, Arc::new(LaneState::new(config, &SenderConfig::default(), clock)))
+        let clock = Clock::at(START);
+        Door::new(account(clock), lane_state(clock))
     }
 
     fn entry() -> Entry {

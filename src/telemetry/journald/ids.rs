@@ -74,6 +74,11 @@ pub const KINDS: &[(&str, &str, &str)] = &[
         "2f4da1acd8eb47aaa3f414b9ba1d83f6",
         "a client secret or certificate ends within 60 days",
     ),
+    (
+        "fault of o365-relay itself, please report it",
+        "e125c63a8bc6419d9d8d8e9f96f4812a",
+        "a part of the program broke off in the midst of its work",
+    ),
     ("credential has expired", "cbae4a8e1e01426daae3b267a8f2ea2b", "it has ended"),
 ];
 

@@ -248,6 +248,9 @@ pub static READY: Read =
 /// 1; the labels say which program this is.
 pub static BUILD_INFO: Read =
     Read::new("build_info", &["version", "mode"], "1; the labels say which program this is");
+/// Panics, which are faults of o365-relay itself.
+pub static PANICS: Counter =
+    Counter::new("panics", &[], "Panics, which are faults of o365-relay itself");
 /// Processor time used.
 pub static PROCESS_CPU: Read = Read::counter("process_cpu_seconds", &[], "Processor time used");
 /// Memory in use.
@@ -319,6 +322,7 @@ pub static ALL: &[&dyn Metric] = &[
     &CREDENTIAL_EXPIRY,
     &READY,
     &BUILD_INFO,
+    &PANICS,
     &PROCESS_CPU,
     &PROCESS_RESIDENT,
     &PROCESS_VIRTUAL,

@@ -168,6 +168,8 @@ causes! {
         Connection = "connection",
         /// the connection broke after the final dot: nobody knows whether the message arrived
         Uncertain = "uncertain",
+        /// a fault of o365-relay itself broke the attempt off; the log has it
+        Fault = "fault",
     }
 }
 

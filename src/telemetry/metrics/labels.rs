@@ -76,6 +76,7 @@ fn exist(counter: &Counter, before: &[&str], causes: &[(&str, &str)]) {
 pub(super) fn know_the_rest() {
     exist(&catalogue::NOTICES_QUEUED, &[], NoticeKind::ALL);
     exist(&catalogue::STORE_REFUSALS, &[], NotStored::ALL);
+    catalogue::PANICS.exist(&[]);
 }
 
 /// The way to the smarthost of all accounts (`all`) or of one of them (`all of NAME`): its counters
