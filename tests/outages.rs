@@ -248,6 +248,31 @@ async fn outlives(outage: &Outage) {
 }
 
 #[tokio::test]
+async fn what_an_outage_kept_back_past_the_give_up_time_is_not_returned_for_the_first_hiccup() {
+    for hiccup in ["busy*1", "data-421*1", "drop-at-dot*1"] {
+        let mut place = Place::new().await;
+        let relay = settled_in(&mut place).await;
+        fault(&place, "auth-535");
+        let id = send(&relay, MAILBOX, "kept back").await;
+        pause(&relay, LANE).await;
+        pass(6 * 24 * HOUR).await;
+        quiet(&relay).await;
+        assert_eq!(relay.queued().await, 1, "{hiccup}");
+
+        place.sandbox.clear_faults();
+        fault(&place, hiccup);
+        drains(&relay, 10 * MINUTE, 10).await;
+        let arrivals = place.arrivals(2).await;
+        let mut arrived = subjects(&arrivals);
+        arrived.sort_unstable();
+        assert_eq!(arrived, ["Mail is delayed", "kept back"], "{hiccup}");
+        let row = row_of(&relay, &id).await;
+        assert_eq!((&*row.disposition, row.attempts), ("relayed", 2), "{hiccup}: {row:?}");
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn too_many_connections_leave_one_for_ten_minutes() {
     for name in ["throttle*1", "throttle-dot*1"] {
         let mut place = Place::new().await;

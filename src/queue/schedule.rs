@@ -22,6 +22,10 @@ pub enum Next {
 
 /// What follows the attempt that ended at `now`, the `attempts`-th (from 1) for this recipient
 /// of a message that arrived at `arrival`. `random` is between 0 and 1.
+///
+/// The give-up time counts from the arrival, and a pause is part of it. So the attempts of the
+/// first hours are owed in any case: mail that an outage of the relay's own has kept back for longer
+/// than that, or that came while the clock was wrong, is not returned for the first hiccup.
 #[must_use]
 pub fn after_attempt(
     attempts: u32,
@@ -31,11 +35,27 @@ pub fn after_attempt(
     random: f64,
 ) -> Next {
     let give_up = arrival + give_up_after;
-    if now >= give_up {
-        return Next::GiveUp;
+    let next = retry(attempts, now, random);
+    if now < give_up {
+        // The last attempt is made when the give-up time comes, not up to an hour before.
+        return Next::At(next.min(give_up));
     }
-    // The last attempt is made when the give-up time comes, not up to an hour before.
-    Next::At(retry(attempts, now, random).min(give_up))
+    if attempts < owed(give_up_after) { Next::At(next) } else { Next::GiveUp }
+}
+
+/// The attempts that a message has in `give_up_after` if nothing holds it up, as far as their
+/// intervals grow.
+fn owed(give_up_after: Duration) -> u32 {
+    let mut attempts = 1;
+    let mut age = Duration::ZERO;
+    for minutes in INTERVALS {
+        if age >= give_up_after {
+            break;
+        }
+        age += Duration::from_secs(minutes * 60);
+        attempts += 1;
+    }
+    attempts
 }
 
 /// When a message is tried again that is never given up, with the arguments of
@@ -71,6 +91,24 @@ mod tests {
         let at = |random| after_attempt(20, START, START, DAY, random);
         assert_eq!(at(0.0), Next::At(START + Duration::from_secs(54 * 60)));
         assert_eq!(at(1.0), Next::At(START + Duration::from_secs(66 * 60)));
+    }
+
+    #[test]
+    fn mail_that_an_outage_kept_back_for_long_has_its_attempts_nevertheless() {
+        let mended = START + DAY * 6;
+        let first = after_attempt(1, START, mended, DAY * 5, 0.5);
+        assert_eq!(first, Next::At(mended + Duration::from_secs(60)));
+        let hours_later = mended + Duration::from_secs(2 * 3600);
+        assert!(matches!(after_attempt(7, START, hours_later, DAY * 5, 0.5), Next::At(_)));
+        assert_eq!(after_attempt(8, START, hours_later, DAY * 5, 0.5), Next::GiveUp);
+    }
+
+    #[test]
+    fn no_more_attempts_are_owed_than_fit_into_a_short_give_up_time() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let owed = |give_up| owed(minutes(give_up));
+        // At once, and after 1, 3 and 8 minutes; the last one when the time comes.
+        assert_eq!([0, 1, 3, 8, 10, 600].map(owed), [1, 2, 3, 4, 5, 8]);
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub(in crate::config) static GIVE_UP_AFTER: Key<Duration> = Key::new(
     QUEUE,
     "give_up_after",
     Text("5d"),
-    "How long a message is tried before its sender gets a notice of failure.",
+    "How long a message is tried before its sender gets a notice of failure, counted from its \
+     arrival. What an outage has kept back for longer has the attempts of the first two hours \
+     nevertheless.",
     |value| kinds::duration(value, "1m", "30d"),
 );
 
