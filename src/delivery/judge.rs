@@ -37,15 +37,22 @@ pub fn judge(stage: Stage, reply: &Reply) -> Judgement {
     let pause = match row {
         Some(row) if row.scope == scope => row.pause,
         _ if stage == Stage::Auth && reply.code().is_permanent() => PauseRule::LOGIN,
+        _ if is_about_login(reply) => PauseRule::LOGIN,
         _ => PauseRule::NETWORK,
     };
     Judgement { scope, pause, row }
+}
+
+/// RFC 4954 section 6: what these codes refuse is the login, whatever command they answer.
+fn is_about_login(reply: &Reply) -> bool {
+    matches!(reply.code().value(), 530 | 534 | 535 | 538)
 }
 
 fn class(stage: Stage, reply: &Reply) -> Scope {
     match reply.code().is_permanent() {
         // 503 and 500 mean that the dialogue is out of step: our fault, not the message's.
         true if matches!(reply.code().value(), 500 | 502 | 503) => Scope::Transient,
+        true if is_about_login(reply) => Scope::Lane,
         true if stage == Stage::Rcpt => Scope::Recipient,
         true => Scope::Message,
         false => Scope::Transient,
@@ -100,6 +107,25 @@ mod tests {
         );
         assert_eq!(scope(Stage::EndOfData, "421 4.4.2 Connection dropped"), Scope::Transient);
         assert_eq!(scope(Stage::Mail, "503 5.5.1 bad sequence"), Scope::Transient);
+    }
+
+    #[test]
+    fn a_login_that_is_missed_as_late_as_at_a_message_fails_none() {
+        for line in [
+            "530 5.7.57 Client not authenticated to send mail.",
+            "530 5.7.1 Client was not authenticated",
+            "530 Authentication required",
+            "534 5.7.9 Authentication mechanism is too weak",
+            "535 5.7.8 Authentication credentials invalid",
+            "538 5.7.11 Encryption required",
+        ] {
+            for stage in [Stage::Mail, Stage::Rcpt, Stage::Data, Stage::EndOfData] {
+                let reply = Reply::parse(format!("{line}\r\n").as_bytes()).unwrap();
+                let judgement = judge(stage, &reply);
+                assert!(judgement.scope.pauses(), "{stage:?} {line}: {judgement:?}");
+                assert_eq!(judgement.pause, PauseRule::LOGIN, "{stage:?} {line}");
+            }
+        }
     }
 
     #[test]

@@ -183,7 +183,10 @@ pub(super) fn expiring(expiry: &Expiry, known: EndKnown, now: UnixMillis) -> Che
         // What a person wrote down may be wrong; a certificate knows.
         ..0 if of_certificate => Check::red(id, subject, format!("{what} ended at {date}")),
         ..0 => Check::amber(id, subject, format!("{what} ended at {date}")),
-        0..=30 => Check::amber(id, subject, format!("{what} ends in {days} days, at {date}")),
+        0..=30 => {
+            let left = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+            Check::amber(id, subject, format!("{what} ends in {left}, at {date}"))
+        }
         _ => {
             let finding =
                 format!("readable, key and certificate belong together; {days} days left");

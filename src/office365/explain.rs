@@ -45,6 +45,12 @@ pub fn find(text: &str) -> Vec<Finding> {
         findings.extend(text.lines().filter_map(reply_in).map(Finding::Reply));
     }
     if findings.is_empty() {
+        // "Error code: 53003", as portals and people write it.
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        let known = words.filter_map(|word| word.parse().ok());
+        findings.extend(known.filter(|code| entra::lookup(*code).is_some()).map(Finding::Login));
+    }
+    if findings.is_empty() {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let errors = words.filter(|word| entra::cure_for_error(word).is_some());
         findings.extend(errors.map(|word| Finding::LoginError(word.to_owned())));
@@ -168,9 +174,16 @@ pub fn of_row(row: &Row, names: &Names<'_>) -> Explanation {
         subject: row.example.into(),
         meaning: names.fill(row.meaning),
         cure: names.fill(row.cure),
-        relay: deed(row.scope, row.pause),
+        relay: if row.may_precede_mail() {
+            format!("{}; {EARLY}", deed(row.scope, row.pause))
+        } else {
+            deed(row.scope, row.pause)
+        },
     }
 }
+
+const EARLY: &str = "if it answers the greeting, EHLO, STARTTLS or AUTH, no message can be at \
+                     fault: mail waits and nothing bounces";
 
 const LOGIN: &str = "mail waits in the queue and nothing bounces; the relay goes on asking for a \
                      token by itself";
@@ -260,6 +273,24 @@ mod tests {
             let found = subjects(nothing);
             assert!(found.is_empty() || nothing == "550", "{nothing}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_number_that_portals_show_is_found_without_its_prefix() {
+        assert_eq!(subjects("Error code: 53003"), ["AADSTS53003"]);
+        assert_eq!(subjects("Error: 7000215 (Trace 99999)"), ["AADSTS7000215"]);
+        assert_eq!(subjects("see ticket 4711 of 2026"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_reply_that_may_come_before_any_message_is_told_with_both_ends() {
+        let relay = |text| explained(text).remove(0).relay;
+        let name = relay("501 5.5.4 Invalid domain name");
+        assert!(name.starts_with("the message fails") && name.contains("EHLO"), "{name}");
+        let busy = relay("421 4.3.2 Service not available");
+        assert!(busy.contains("nothing bounces"), "{busy}");
+        let header = explained("552 5.3.4 Header size exceeds fixed maximum size").remove(0);
+        assert!(!header.cure.contains("MaxSendSize") && !header.relay.contains("EHLO"));
     }
 
     #[test]

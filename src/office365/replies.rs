@@ -119,6 +119,16 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Whether such a reply may as well answer the greeting, EHLO, STARTTLS or AUTH, where no
+    /// message can be at fault.
+    #[must_use]
+    pub fn may_precede_mail(&self) -> bool {
+        let starts = ["421", "451 4.7.0", "500", "501 5.5.4", "503"];
+        !self.scope.pauses() && starts.iter().any(|start| self.codes.starts_with(start))
+    }
+}
+
 /// `5.7.3`, or a range of details `5.7.501-503`.
 fn covers(pattern: &str, found: Option<EnhancedStatusCode>) -> bool {
     let Some(found) = found else { return false };

@@ -99,7 +99,9 @@ impl FileFault {
             }
             Self::Read(SecretFault::NotText) => format!(
                 "let {path} hold PEM text (-----BEGIN ...); a PFX file becomes that by `openssl \
-                 pkcs12 -in {path} -noenc -out NEW.pem`"
+                 pkcs12 -in {path} -noenc -out NEW.pem`, a certificate in DER by `openssl x509 \
+                 -inform der -in {path} -out NEW.pem`, a key in DER by `openssl pkey -inform der \
+                 -in {path} -out NEW.pem`"
             ),
             Self::Read(_) | Self::NoCertificate | Self::BadCertificate(_) | Self::NoKey => {
                 format!("let {path} hold PEM text (-----BEGIN ...), and {key} name the right file")

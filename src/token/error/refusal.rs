@@ -93,8 +93,9 @@ impl Refusal {
              office365.managed_identity to the Client ID of one that is assigned to it"
             }
             _ if matches!(self.status, 401 | 403) => {
-                "check that IDENTITY_ENDPOINT and IDENTITY_HEADER come from this platform and are \
-             handed to the relay unchanged"
+                "see whether a proxy or a firewall stands between this host and the endpoint, and \
+             let the request bypass it; where the platform sets IDENTITY_ENDPOINT and \
+             IDENTITY_HEADER (App Service, Container Apps), hand both to the relay unchanged"
             }
             _ => {
                 "check office365.managed_identity and office365.scope; if a proxy stands between \
