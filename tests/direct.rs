@@ -681,3 +681,31 @@ async fn queue_commands_say_that_there_is_no_queue() {
         assert!(said.contains("there is no queue in direct mode"), "{arguments:?}: {said}");
     }
 }
+
+/// A balancer that sends nobody to a relay that is not ready must not keep the message away that
+/// would show that the trouble is over.
+#[tokio::test]
+async fn a_hiccup_that_no_further_message_tests_does_not_make_the_relay_unready_for_ever() {
+    for (name, longest) in [("greeting-421*1", 5 * MINUTE), ("auth-535*1", 10 * MINUTE)] {
+        let place = place(&[]).await;
+        let relay = relay(&place).await;
+        fault(&place, name);
+        let refused = send(&relay, MAILBOX, TO, "one").await;
+        assert!(refused.starts_with("451"), "{name}: {refused}");
+        pass(2 * MINUTE).await;
+        assert_eq!(get(relay.http(), "/readyz").await.0, 503, "{name}");
+        assert!(
+            get(relay.http(), "/metrics").await.1.contains("o365_relay_pause_cause{"),
+            "{name}"
+        );
+        pass(longest).await;
+        assert_eq!(get(relay.http(), "/readyz").await.0, 200, "{name}");
+        assert!(
+            !get(relay.http(), "/metrics").await.1.contains("o365_relay_pause_cause{"),
+            "{name}"
+        );
+        let taken = send(&relay, MAILBOX, TO, "two").await;
+        assert!(taken.starts_with("250"), "{name}: {taken}");
+        relay.stop().await;
+    }
+}

@@ -1,5 +1,10 @@
 //! A gate that trouble closes: it stays closed for a while, doubling with each failure, then
 //! lets one message through as a probe. Success opens it.
+//!
+//! Where no message comes to be the probe, nobody knows whether the cause is still there. A pause
+//! that has been over for as long as it could last at most is forgotten then: an alarm about a
+//! hiccup of last night would go on until somebody sends, and a balancer that sends nobody to a relay
+//! that is not ready would keep the very message away that could open the gate.
 
 use std::time::Duration;
 
@@ -48,14 +53,21 @@ pub struct Pause {
     pub until: Instant,
     began: Instant,
     length: Duration,
+    most: Duration,
     probing: bool,
+}
+
+impl Pause {
+    fn is_forgotten(&self, now: Instant) -> bool {
+        !self.probing && now >= self.until + self.most
+    }
 }
 
 impl Gate {
     /// Whether a message could pass now; changes nothing.
     #[must_use]
     pub fn look(&self, now: Instant) -> Passage {
-        match &self.pause {
+        match self.pause(now) {
             None => Passage::Open,
             Some(pause) if pause.probing => Passage::Probing,
             Some(pause) if now < pause.until => Passage::Closed(pause.until),
@@ -88,11 +100,12 @@ impl Gate {
         now: Instant,
         wall: UnixMillis,
     ) -> Option<Duration> {
+        self.pause.take_if(|pause| pause.is_forgotten(now));
         let Some(pause) = &mut self.pause else {
-            let length = rule.first;
-            let (kind, until, began) = (rule.kind, now + length, now);
+            let PauseRule { kind, first: length, most } = rule;
+            let (until, began, probing) = (now + length, now, false);
             self.pause =
-                Some(Pause { cause, since: wall, kind, until, began, length, probing: false });
+                Some(Pause { cause, since: wall, kind, until, began, length, most, probing });
             return Some(length);
         };
         // Messages under way when the gate closed fail too; only a probe makes a pause longer.
@@ -103,6 +116,7 @@ impl Gate {
         let news = pause.cause.advice != cause.advice;
         pause.cause = cause;
         pause.kind = rule.kind;
+        pause.most = rule.most;
         news.then_some(pause.length)
     }
 
@@ -113,10 +127,10 @@ impl Gate {
         self.pause.take_if(|pause| pause.began <= begun).map(|pause| wall.since(pause.since))
     }
 
-    /// The pause, if there is one.
+    /// The pause, if there is one that is not forgotten.
     #[must_use]
-    pub fn pause(&self) -> Option<&Pause> {
-        self.pause.as_ref()
+    pub fn pause(&self, now: Instant) -> Option<&Pause> {
+        self.pause.as_ref().filter(|pause| !pause.is_forgotten(now))
     }
 }
 
@@ -190,6 +204,25 @@ mod tests {
         gate.close(cause(), RULE, now, WALL);
         gate.close(cause(), RULE, now, WALL);
         assert_eq!(gate.passage(now), Passage::Closed(now + RULE.first));
+    }
+
+    #[test]
+    fn a_pause_that_no_message_has_tested_for_long_is_forgotten() {
+        let mut gate = Gate::default();
+        let now = Instant::now();
+        gate.close(cause(), RULE, now, WALL);
+        let over = now + RULE.first;
+        let forgotten = over + RULE.most;
+        let just_before = forgotten.checked_sub(Duration::from_millis(1)).unwrap();
+        assert_eq!(gate.look(just_before), Passage::Probe);
+        assert!(gate.pause(just_before).is_some());
+        assert_eq!(gate.look(forgotten), Passage::Open);
+        assert!(gate.pause(forgotten).is_none());
+        assert_eq!(gate.close(cause(), RULE, forgotten, WALL), Some(RULE.first), "it begins anew");
+
+        assert_eq!(gate.passage(forgotten + RULE.first), Passage::Probe);
+        let later = forgotten + RULE.most * 10;
+        assert_eq!(gate.look(later), Passage::Probing, "a probe that takes long is waited for");
     }
 
     #[test]

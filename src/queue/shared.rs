@@ -162,7 +162,7 @@ impl SharedGate {
     }
 
     pub fn pause(&self) -> Option<Pause> {
-        self.gate().pause().cloned()
+        self.gate().pause(Instant::now()).cloned()
     }
 }
 
@@ -268,7 +268,7 @@ impl Senders {
         let gate = gates.get(&sender.to_lowercase())?;
         match gate.look(Instant::now()) {
             Passage::Open | Passage::Probe => None,
-            Passage::Closed(_) | Passage::Probing => gate.pause().cloned(),
+            Passage::Closed(_) | Passage::Probing => gate.pause(Instant::now()).cloned(),
         }
     }
 
@@ -306,10 +306,12 @@ impl Senders {
 
     /// The senders that are held, with their pauses.
     pub fn pauses(&self) -> Vec<(String, Pause)> {
-        let gates = self.gates();
+        let now = Instant::now();
+        let mut gates = self.gates();
+        gates.retain(|_, gate| gate.pause(now).is_some());
         let mut held: Vec<_> = gates
             .iter()
-            .filter_map(|(sender, gate)| Some((sender.clone(), gate.pause()?.clone())))
+            .filter_map(|(sender, gate)| Some((sender.clone(), gate.pause(now)?.clone())))
             .collect();
         held.sort_by(|one, other| one.0.cmp(&other.0));
         held
@@ -402,6 +404,10 @@ mod tests {
         assert_eq!(senders.pauses().len(), 1);
         senders.open("erp@contoso.com", Instant::now());
         assert_eq!(senders.passage("erp@contoso.com"), Passage::Open);
+        senders.close("mistaken@contoso.com", cause(), PauseRule::SENDER);
+        assert_eq!(senders.pauses().len(), 1);
+        tokio::time::advance(PauseRule::SENDER.first + PauseRule::SENDER.most).await;
+        assert!(senders.pauses().is_empty(), "nobody has sent as that since");
     }
 
     #[tokio::test(start_paused = true)]
