@@ -24,6 +24,8 @@ pub(super) struct Turnstile {
     state: Arc<LaneState>,
     bucket: Bucket,
     quota: Option<Quota>,
+    /// It has been said that the day's recipients are used up.
+    waits_for_quota: bool,
     idle: Vec<Idle>,
     /// Attempts under way.
     busy: usize,
@@ -69,6 +71,7 @@ impl Turnstile {
             state,
             bucket,
             quota: None,
+            waits_for_quota: false,
             idle: Vec::new(),
             busy: 0,
             slots: Vec::new(),
@@ -180,10 +183,27 @@ impl Turnstile {
     fn take_quota(&mut self, recipients: u64) -> Result<(), Obstacle> {
         let Some(quota) = &mut self.quota else { return Ok(()) };
         let now = self.account.clock.now();
-        quota.take(recipients, now).map_err(|later| {
-            tracing::debug!(lane = self.state.config.mailbox, "recipients of the day used up");
-            Obstacle::Quota(Instant::now() + later.since(now))
-        })
+        let later = match quota.take(recipients, now) {
+            Ok(()) => {
+                self.waits_for_quota = false;
+                return Ok(());
+            }
+            Err(later) => later,
+        };
+        // No pause, so nothing else tells; it may be one message with many recipients that waits,
+        // and those behind it keep their order.
+        if !std::mem::replace(&mut self.waits_for_quota, true) {
+            let (lane, until) = (&self.state.config.mailbox, later.rfc3339());
+            let used = quota.used(now);
+            tracing::warn!(
+                lane,
+                used,
+                recipients,
+                until,
+                "recipients of the day used up, mail waits (office365.recipients_per_day)"
+            );
+        }
+        Err(Obstacle::Quota(Instant::now() + later.since(now)))
     }
 
     fn give_quota_back(&mut self, recipients: u64) {
