@@ -233,9 +233,7 @@ impl Source {
             error => error,
         }
     }
-}
 
-impl Source {
     fn before_the_last_two(&mut self, mut chunk: Vec<u8>) -> Vec<u8> {
         if let Some(left) = &mut self.left {
             let now = chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX));

@@ -7,6 +7,11 @@ use std::{
     path::PathBuf,
 };
 
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+};
+
 use super::{
     Entry, Store,
     digest::{Digest, Digester},
@@ -200,6 +205,15 @@ fn damaged(id: QueueId, octets: &Octets) -> StoreError {
     StoreError::DamagedBody { id, place }
 }
 
+/// Waits for the disk without keeping a worker of the runtime from its other tasks: a disk that
+/// hangs must not take the replies to clients and the signs of life with it.
+fn off_the_workers<T>(read: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(read),
+        _ => read(), // no runtime, or one of a single thread as tests have it
+    }
+}
+
 /// A body under way.
 struct Chunks {
     body: Body,
@@ -227,7 +241,7 @@ impl Chunks {
             }
             Octets::File(file, path) => {
                 let mut chunk = vec![0; CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK))];
-                if let Err(error) = file.read_exact(&mut chunk) {
+                if let Err(error) = off_the_workers(|| file.read_exact(&mut chunk)) {
                     self.ended = true;
                     // It was as long as it should be when it was opened.
                     return Some(Err(match error.kind() {
@@ -258,6 +272,8 @@ impl Chunks {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write, os::fd::AsRawFd, path::Path, sync::mpsc, time::Duration};
+
     use super::*;
 
     type Told = Vec<Result<usize, bool>>;
@@ -319,5 +335,26 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let body = Body::of_file(directory.path(), b"expected").unwrap();
         assert_eq!(told(body.chunks()), [Err(false)]);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_does_not_keep_other_tasks_from_their_worker() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (disk, mut disk_goes_on) = std::io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", disk.as_raw_fd());
+        let body = Body::of_file(Path::new(&path), b"abcd").unwrap();
+        let (say, hear) = mpsc::channel();
+        let said = say.clone();
+        let reading = runtime.spawn(async move {
+            said.send("it reads").unwrap();
+            body.chunks().map(Result::unwrap).collect::<Vec<_>>().concat()
+        });
+        assert_eq!(hear.recv().unwrap(), "it reads");
+        runtime.spawn(async move { say.send("another task").unwrap() });
+        let heard = hear.recv_timeout(Duration::from_secs(30));
+        disk_goes_on.write_all(b"abcd").unwrap();
+        assert_eq!(heard.expect("the other task runs while the disk hangs"), "another task");
+        assert_eq!(runtime.block_on(reading).unwrap(), b"abcd");
     }
 }
