@@ -8,7 +8,7 @@ ARG BASE=gcr.io/distroless/cc-debian12:nonroot
 FROM rust:1.95-bookworm AS build
 ARG PROFILE=release
 WORKDIR /build
-# The dependencies alone first: this layer holds until Cargo.toml or Cargo.lock changes.
+# The dependencies alone first: this layer holds until Cargo.toml, Cargo.lock or .cargo changes.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir src \

@@ -8,9 +8,18 @@
 
 mod pages;
 
-use std::{env, io, path::PathBuf};
+use std::{io, path::PathBuf};
+
+use clap::Parser;
+
+/// Writes man pages and shell completions
+#[derive(Parser)]
+struct Arguments {
+    /// Where to
+    #[arg(default_value = "target/assets")]
+    directory: PathBuf,
+}
 
 fn main() -> io::Result<()> {
-    let directory = env::args_os().nth(1).map_or_else(|| "target/assets".into(), PathBuf::from);
-    pages::write(&directory)
+    pages::write(&Arguments::parse().directory)
 }
