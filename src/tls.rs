@@ -48,6 +48,16 @@ pub enum TlsError {
     },
 }
 
+/// What the text of an error of the TLS library means to an operator, who has no use for the
+/// library's manual.
+#[must_use]
+pub fn plain(text: &str) -> &str {
+    match text.contains("without sending TLS close_notify") {
+        true => "the server closed the connection",
+        false => text,
+    }
+}
+
 /// Builds the client side of TLS 1.2 and 1.3 with the system's roots and those in `ca_file`.
 ///
 /// # Errors

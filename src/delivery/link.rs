@@ -198,7 +198,7 @@ fn no_reply(stage: Stage, error: &lettre::transport::smtp::Error, transcript: &[
             let end = end_of_first(transcript).unwrap_or(transcript.len());
             Trouble::no_reply(stage, &transcript[..end])
         }
-        text => Trouble::broken(stage, text),
+        text => Trouble::broken(stage, crate::tls::plain(&text)),
     }
 }
 

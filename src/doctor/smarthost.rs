@@ -97,7 +97,11 @@ fn unreachable(case: &Case<'_>, host: &str, port: u16, trouble: &Trouble) -> Che
 
 /// STARTTLS missing or refused, a greeting that is none, a busy server.
 fn before_login(case: &Case<'_>, host: &str, trouble: &Trouble) -> Check {
-    let check = Check::red("smtp-tls", tls_to(host), trouble.to_string());
+    let subject = match trouble.stage() {
+        Stage::Greeting | Stage::Ehlo => format!("service at {host}"),
+        _ => tls_to(host),
+    };
+    let check = Check::red("smtp-tls", subject, trouble.to_string());
     let row = match trouble {
         Trouble::Refused { stage, reply } => judge(*stage, reply).row,
         _ => None,

@@ -214,7 +214,10 @@ fn innermost(error: &(dyn Error + 'static), reached: Stage) -> (Stage, String) {
         // An io::Error passes over what it wraps when asked for its source.
         match wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| last.source()) {
             Some(cause) => last = cause,
-            None => return (stage, super::text::one_line(&last.to_string(), 200)),
+            None => {
+                let cause = last.to_string();
+                return (stage, super::text::one_line(crate::tls::plain(&cause), 200));
+            }
         }
     }
 }
@@ -264,6 +267,10 @@ mod tests {
         assert_eq!(innermost(&name, Stage::Http).0, Stage::Http);
         let cut = io::Error::other(io::Error::new(io::ErrorKind::UnexpectedEof, "tls eof"));
         assert_eq!(innermost(&cut, Stage::Connect), (Stage::Connect, "tls eof".into()));
+        let manual = "peer closed connection without sending TLS close_notify: \
+                      https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof";
+        let hung_up = io::Error::new(io::ErrorKind::UnexpectedEof, manual);
+        assert_eq!(innermost(&hung_up, Stage::Http).1, "the server closed the connection");
         let late = io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed");
         assert_eq!(innermost(&late, Stage::Connect).0, Stage::Connect);
     }
