@@ -5,7 +5,15 @@
 
 mod support;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use o365_relay::{
     clock::Clock,
@@ -24,6 +32,43 @@ use self::support::{
 async fn send(relay: &Relay, subject: &str) {
     let text = mail(MAILBOX, subject);
     relay.client().await.send(MAILBOX, &["somebody@example.com"], &text).await;
+}
+
+/// Messages of a burst.
+const BURST: usize = 4 * 10;
+
+/// Four clients that send ten messages each. Once some are taken, with the rest under way, `change`
+/// comes.
+async fn burst(place: &Place, relay: &Relay, change: impl FnOnce(&Place)) {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let mut client = relay.client().await;
+        let taken = Arc::clone(&taken);
+        clients.spawn(async move {
+            for _ in 0..10 {
+                client.send(MAILBOX, &["somebody@example.com"], &mail(MAILBOX, "load")).await;
+                taken.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    until("mail under way", async || (taken.load(Ordering::Relaxed) > 3).then_some(())).await;
+    assert!(taken.load(Ordering::Relaxed) < BURST, "some is still to come");
+    change(place);
+    while let Some(sent) = clients.join_next().await {
+        sent.unwrap();
+    }
+}
+
+/// Each of so many messages has arrived once, at its first attempt.
+async fn all_relayed(place: &mut Place, relay: &Relay, messages: usize) {
+    assert_eq!(place.arrivals(messages).await.len(), messages);
+    let settled = relay.settled(messages).await;
+    assert!(
+        settled.iter().all(|one| one.reply.starts_with("250 ") && one.attempts == 1),
+        "{settled:?}"
+    );
+    assert_eq!(place.sandbox.arrivals(), messages as u64);
 }
 
 /// A relay of this place gets one message through.
@@ -139,33 +184,29 @@ async fn a_pair_that_is_replaced_under_load_costs_no_message_and_no_restart() {
     })
     .await;
 
-    let mut sent = 0;
     for round in 0..6 {
-        match round {
+        if round == 3 {
+            until("the fault", async || {
+                let error = relay.status().await["token"]["last_error"]["error"].clone();
+                error.as_str()?.contains("does not belong to the private key").then_some(())
+            })
+            .await;
+        }
+        burst(&place, &relay, |place| match round {
             1 => {
                 place.sandbox.register(&new);
                 place.write("certificate.pem", &new.certificate_pem()); // and the key is the old one
             }
             3 => {
-                until("the fault", async || {
-                    let error = relay.status().await["token"]["last_error"]["error"].clone();
-                    error.as_str()?.contains("does not belong to the private key").then_some(())
-                })
-                .await;
                 place.write("key.pem", &new.private_key_pem());
                 place.sandbox.unregister(&old);
             }
             _ => {}
-        }
-        for _ in 0..5 {
-            sent += 1;
-            send(&relay, &format!("m{sent}")).await;
-        }
+        })
+        .await;
         pass(Duration::from_secs(20)).await;
     }
-    assert_eq!(place.arrivals(30).await.len(), 30);
-    let settled = relay.settled(30).await;
-    assert!(settled.iter().all(|one| one.reply.starts_with("250 ")), "{settled:?}");
+    all_relayed(&mut place, &relay, 6 * BURST).await;
     until("the new certificate's end", async || days(&relay).await.filter(|days| *days > 390))
         .await;
     assert_eq!(relay.status().await["token"]["last_error"], serde_json::Value::Null);
@@ -396,22 +437,18 @@ async fn a_secret_file_that_is_replaced_under_load_costs_no_message() {
     let file = place.use_secret_file(&right);
     let relay = place.relay().await;
     for round in 0..5 {
-        match round {
+        burst(&place, &relay, |place| match round {
             1 => fs::write(&file, "").unwrap(), // half-way through
             2 => {
                 place.sandbox.set_client_secrets(["a-new-client-secret".into()]);
                 fs::write(&file, "a-new-client-secret\n").unwrap();
             }
             _ => {}
-        }
-        for message in 0..5 {
-            send(&relay, &format!("m{round}-{message}")).await;
-        }
+        })
+        .await;
         pass(Duration::from_secs(20)).await;
     }
-    assert_eq!(place.arrivals(25).await.len(), 25);
-    let settled = relay.settled(25).await;
-    assert!(settled.iter().all(|one| one.reply.starts_with("250 ")), "{settled:?}");
+    all_relayed(&mut place, &relay, 5 * BURST).await;
     relay.stop().await;
 }
 
