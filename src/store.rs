@@ -68,6 +68,7 @@ mod survey;
 mod totals;
 mod transit;
 mod wal;
+mod work;
 mod write;
 
 use arrivals::Arrivals;

@@ -8,21 +8,19 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, Transaction, TransactionBehavior::Immediate};
+use rusqlite::{Connection, TransactionBehavior::Immediate};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
+pub(super) use super::work::Work;
 use super::{
-    Arrival, Durability, Durable, Receipt, Reminder, Router, Settlement, State, attempts,
+    Durability, Durable, State,
     directory::Directory,
-    draft::{Finished, FinishedBody},
-    due,
     error::StoreError,
-    read, routing, schema,
+    read, schema,
     space::SpaceWatch,
-    totals,
     write::{self, Effects},
 };
 use crate::{
@@ -39,63 +37,6 @@ const MAX_OCTETS: usize = 4 * 1024 * 1024;
 
 /// How often the history is cut back.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
-
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// One thing to do, and who waits for it.
-pub(super) enum Work {
-    Accept {
-        finished: Finished,
-        arrival: Box<Arrival>,
-        lane: String,
-        answer: Answer<Receipt>,
-    },
-    Settle {
-        settlement: Settlement,
-        now: UnixMillis,
-        answer: Answer<()>,
-    },
-    Hold {
-        id: QueueId,
-        reason: String,
-        now: UnixMillis,
-        answer: Answer<()>,
-    },
-    Postpone {
-        ids: Vec<QueueId>,
-        until: UnixMillis,
-        answer: Answer<()>,
-    },
-    /// A message whose rows make no sense, by the number of its row.
-    SetAside {
-        sequence: i64,
-        reason: String,
-        answer: Answer<()>,
-    },
-    /// A notice of ours, with what it tells of.
-    Remind {
-        reminder: Box<Reminder>,
-        answer: Answer<()>,
-    },
-    Look {
-        answer: Answer<()>,
-    },
-    /// What waits goes to the lanes that this router says.
-    Route {
-        router: Arc<dyn Router>,
-        answer: Answer<()>,
-    },
-    /// A reader has met damage when there had been `rebuilds`; `again` if it had right before.
-    Repair {
-        rebuilds: u64,
-        again: bool,
-        error: StoreError,
-        answer: Answer<()>,
-    },
-    Stop {
-        done: oneshot::Sender<()>,
-    },
-}
 
 pub(super) struct Committer {
     /// The data version that `queued` has been counted at.
@@ -301,100 +242,5 @@ fn remove_body(directory: &Directory, id: QueueId) {
     let path = directory.body_file(id);
     if let Err(error) = std::fs::remove_file(&path) {
         tracing::warn!(queue_id = %id, %error, "body file not removed, the next start will");
-    }
-}
-
-impl Work {
-    fn octets(&self) -> usize {
-        match self {
-            Self::Accept { finished, .. } => match &finished.body {
-                FinishedBody::Memory(octets) => octets.len(),
-                FinishedBody::File(_) => 0,
-            },
-            _ => 0,
-        }
-    }
-
-    fn has_body_file(&self) -> bool {
-        matches!(self, Self::Accept { finished: Finished { body: FinishedBody::File(_), .. }, .. })
-    }
-
-    /// When the work was handed in. This thread reads no clock: a test's time may stand still.
-    fn time(&self) -> Option<UnixMillis> {
-        match self {
-            Self::Accept { arrival, .. } => Some(arrival.time),
-            Self::Settle { now, .. } | Self::Hold { now, .. } => Some(*now),
-            Self::Remind { reminder, .. } => Some(reminder.notice.arrival.time),
-            _ => None,
-        }
-    }
-
-    fn apply(&self, change: &Transaction<'_>, effects: &mut Effects) -> rusqlite::Result<()> {
-        match self {
-            Self::Accept { finished, arrival, lane, .. } => {
-                write::accept(change, finished, arrival, lane, effects)
-            }
-            Self::Settle { settlement, now, .. } => {
-                write::settle(change, settlement, *now, effects)
-            }
-            Self::Hold { id, reason, now, .. } => {
-                write::hold(change, *id, reason)?;
-                attempts::record_hold(change, *id, reason, *now)
-            }
-            Self::Postpone { ids, until, .. } => write::postpone(change, ids, *until),
-            Self::Remind { reminder, .. } => totals::remind(change, reminder, effects),
-            Self::SetAside { sequence, reason, .. } => {
-                due::hold(change, *sequence, reason).map(|_| ())
-            }
-            Self::Route { router, .. } => routing::route(change, router.as_ref()),
-            Self::Look { .. } | Self::Repair { .. } | Self::Stop { .. } => Ok(()),
-        }
-    }
-
-    /// The transaction is durable: only here does a [`Receipt`] come into being.
-    fn grant(self) {
-        match self {
-            Self::Accept { finished, answer, .. } => {
-                let receipt = Receipt { id: finished.id };
-                if let FinishedBody::File(file) = finished.body {
-                    file.committed();
-                }
-                let _ = answer.send(Ok(receipt));
-            }
-            other => other.conclude(Ok(())),
-        }
-    }
-
-    fn refuse(self, error: StoreError) {
-        match self {
-            Self::Accept { answer, .. } => drop(answer.send(Err(error))),
-            other => other.conclude(Err(error)),
-        }
-    }
-
-    fn conclude(self, result: Result<(), StoreError>) {
-        match self {
-            Self::Settle { answer, .. }
-            | Self::Hold { answer, .. }
-            | Self::Postpone { answer, .. }
-            | Self::SetAside { answer, .. }
-            | Self::Repair { answer, .. }
-            | Self::Remind { answer, .. }
-            | Self::Route { answer, .. }
-            | Self::Look { answer } => drop(answer.send(result)),
-            Self::Accept { .. } | Self::Stop { .. } => {}
-        }
-    }
-
-    fn refuse_keeping_body(self, error: StoreError) {
-        match self {
-            Self::Accept { finished, answer, .. } => {
-                if let FinishedBody::File(file) = finished.body {
-                    file.committed();
-                }
-                let _ = answer.send(Err(error));
-            }
-            other => other.refuse(error),
-        }
     }
 }
