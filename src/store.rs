@@ -39,6 +39,7 @@ use crate::{
     smtp::path::ReversePath,
 };
 
+mod ahead;
 mod arrivals;
 mod aside;
 mod attempts;
@@ -71,6 +72,7 @@ mod wal;
 mod work;
 mod write;
 
+use ahead::ClockWatch;
 use arrivals::Arrivals;
 pub use body::Body;
 pub use desk::{
@@ -167,6 +169,7 @@ struct State {
     rebuilds: AtomicU64,
     rebuilt: Mutex<Option<Rebuilt>>,
     arrivals: Arrivals,
+    clock: ClockWatch,
     /// Goes up when a commit of somebody else has been noticed.
     amendments: watch::Sender<u64>,
 }
@@ -206,6 +209,7 @@ impl Store {
             rebuilds: AtomicU64::new(0),
             rebuilt: Mutex::new(rebuilt),
             arrivals: Arrivals::default(),
+            clock: ClockWatch::default(),
             amendments: watch::Sender::new(0),
         });
         let space = Arc::new(SpaceWatch::new(root, min_free_bytes));
@@ -356,15 +360,6 @@ impl Store {
     #[must_use]
     pub fn amendments(&self) -> watch::Receiver<u64> {
         self.shared.state.amendments.subscribe()
-    }
-
-    /// Looks whether somebody else (a queue command) has changed what is queued, and if so counts
-    /// anew and tells the watchers.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the database cannot be read.
-    pub async fn look_for_amendments(&self) -> Result<(), StoreError> {
-        self.submit(|answer| Work::Look { answer }).await
     }
 
     /// Finishes the work that waits and closes the database. Later work is refused.

@@ -194,7 +194,7 @@ impl Committer {
             self.durability
                 .make_durable(Durable::BodyDirectory, &mut || directory.sync_bodies())?;
         }
-        let mut effects = Effects::default();
+        let mut effects = Effects::new(self.state.clock.looked());
         let fault = StoreError::database("write");
         // A transaction that began as a reader could not wait for a queue command that writes.
         let change = self.database.transaction_with_behavior(Immediate).map_err(fault)?;

@@ -81,12 +81,15 @@ impl Store {
         self.read(move |database| read::next_due(database, &lane, now)).await
     }
 
-    /// What is queued, by lane.
+    /// What is queued, by lane. Mail that a clock which was ahead has stamped counts as waiting
+    /// since that was noticed.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
     pub async fn summary(&self) -> Result<Summary, StoreError> {
-        self.read(totals::summary).await
+        let mut summary = self.read(totals::summary).await?;
+        self.correct_ages(&mut summary);
+        Ok(summary)
     }
 
     /// The newest settled recipients, at most `limit`; with `failed_only`, those that failed.

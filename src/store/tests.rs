@@ -8,6 +8,7 @@ use crate::smtp::{
     path::ForwardPath,
 };
 
+mod ahead;
 mod damage;
 mod statements;
 mod survey;

@@ -6,7 +6,7 @@ use rusqlite::Transaction;
 use tokio::sync::oneshot;
 
 use super::{
-    Arrival, Receipt, Reminder, Router, Settlement, attempts,
+    Arrival, Receipt, Reminder, Router, Settlement, ahead, attempts,
     draft::{Finished, FinishedBody},
     due,
     error::StoreError,
@@ -39,6 +39,12 @@ pub(super) enum Work {
     Postpone {
         ids: Vec<QueueId>,
         until: UnixMillis,
+        answer: Answer<()>,
+    },
+    /// What of these messages, by the numbers of their rows, waits for a time too far ahead is due.
+    MakeDue {
+        sequences: Vec<i64>,
+        now: UnixMillis,
         answer: Answer<()>,
     },
     /// A message whose rows make no sense, by the number of its row.
@@ -110,6 +116,9 @@ impl Work {
                 attempts::record_hold(change, *id, reason, *now)
             }
             Self::Postpone { ids, until, .. } => write::postpone(change, ids, *until),
+            Self::MakeDue { sequences, now, .. } => {
+                ahead::make_due(change, sequences, *now, effects)
+            }
             Self::Remind { reminder, .. } => totals::remind(change, reminder, effects),
             Self::SetAside { sequence, reason, .. } => {
                 due::hold(change, *sequence, reason).map(|_| ())
@@ -145,6 +154,7 @@ impl Work {
             Self::Settle { answer, .. }
             | Self::Hold { answer, .. }
             | Self::Postpone { answer, .. }
+            | Self::MakeDue { answer, .. }
             | Self::SetAside { answer, .. }
             | Self::Repair { answer, .. }
             | Self::Remind { answer, .. }

@@ -6,7 +6,7 @@ use std::{collections::HashSet, time::Duration};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{
-    Arrival, Concluded, NewNotice, Outcome, Settlement, attempts,
+    Arrival, Concluded, NewNotice, Outcome, Settlement, ahead, attempts,
     digest::Digest,
     draft::{Finished, FinishedBody},
 };
@@ -20,8 +20,10 @@ use crate::{
 const PRUNE_ROWS: i64 = 5_000;
 
 /// What a transaction leads to once it is durable.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Effects {
+    /// What the clock showed when it was looked at last.
+    looked: UnixMillis,
     /// Messages more, or less if negative.
     pub queued: i64,
     /// Body files without a row, to be removed.
@@ -31,7 +33,11 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    fn wake(&mut self, lane: &str) {
+    pub fn new(looked: UnixMillis) -> Self {
+        Self { looked, queued: 0, bodies: Vec::new(), due: HashSet::new() }
+    }
+
+    pub fn wake(&mut self, lane: &str) {
         if !self.due.contains(lane) {
             self.due.insert(lane.to_owned());
         }
@@ -78,16 +84,18 @@ fn insert(
 ) -> rusqlite::Result<()> {
     let NewMessage { arrival, .. } = message;
     let parameters = &arrival.envelope.parameters;
+    let due = ahead::fresh_due(arrival.time, effects.looked).0;
     change
         .prepare_cached(
             "INSERT INTO message (id, lane, next_attempt, arrival, client, hello, reverse_path, \
              eight_bit, smtputf8, ret, envid, size, message_id, body_in_file, is_notice, \
              digest, recipients) \
-             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             message.id.as_str(),
             message.lane,
+            due,
             arrival.time.0,
             arrival.client,
             arrival.hello,
@@ -120,7 +128,7 @@ fn insert(
             recipient.forward_path.as_str(),
             recipient.parameters.notify,
             recipient.parameters.orcpt,
-            arrival.time.0,
+            due,
         ])?;
     }
     effects.queued += 1;
