@@ -33,6 +33,7 @@ impl Quota {
 
     /// Recipients counted at `now`.
     pub fn used(&mut self, now: UnixMillis) -> u64 {
+        self.count_future_as_now(now);
         while let Some((start, recipients)) = self.steps.front()
             && now.since(*start) >= WINDOW
         {
@@ -71,6 +72,22 @@ impl Quota {
             *counted -= here;
             self.used -= here;
             left -= here;
+        }
+    }
+
+    /// What was counted by a clock that was ahead would be forgotten late: by as much as that was, a
+    /// day after it was set back.
+    fn count_future_as_now(&mut self, now: UnixMillis) {
+        let mut ahead = 0;
+        while let Some((start, recipients)) = self.steps.back()
+            && *start > now
+        {
+            ahead += recipients;
+            self.steps.pop_back();
+        }
+        if ahead > 0 {
+            self.used -= ahead;
+            self.add(now, ahead);
         }
     }
 
@@ -122,6 +139,29 @@ mod tests {
         assert_eq!(quota.used(at(1)), 5);
         quota.give_back(100);
         assert_eq!(quota.used(at(1)), 0);
+    }
+
+    #[test]
+    fn recipients_counted_by_a_clock_that_was_ahead_are_forgotten_after_a_day_all_the_same() {
+        for ahead in [2 * 60, 73 * 365 * 24 * 60] {
+            let mut quota = Quota::new(10, [(at(ahead), 3)]);
+            assert_eq!(quota.take(3, at(ahead + 1)), Ok(()));
+            // From here on the clock is right.
+            assert_eq!(quota.take(4, at(0)), Ok(()), "{ahead}");
+            assert_eq!(quota.take(1, at(10)), Err(at(24 * 60)));
+            assert_eq!(quota.used(at(24 * 60 - 1)), 10);
+            assert_eq!(quota.take(10, at(24 * 60)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_forgets_no_recipient() {
+        let mut quota = Quota::new(10, [(at(0), 2), (at(5), 1), (at(30), 3), (at(40), 1)]);
+        assert_eq!(quota.used(at(20)), 7);
+        assert_eq!(quota.take(3, at(21)), Ok(()));
+        assert_eq!(quota.used(at(24 * 60 + 5)), 7);
+        assert_eq!(quota.used(at(24 * 60 + 20)), 3);
+        assert_eq!(quota.used(at(24 * 60 + 21)), 0);
     }
 
     #[test]
