@@ -35,8 +35,11 @@ const MAX_WORKS: usize = 256;
 /// Most octets of bodies in one transaction.
 const MAX_OCTETS: usize = 4 * 1024 * 1024;
 
-/// How often the history is cut back.
+/// How often the history is cut back, once it is as short as it is to be.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// Rows of history cut in one transaction, so that nobody waits for it: some milliseconds.
+const PRUNE_ROWS: usize = 500;
 
 pub(super) struct Committer {
     /// The data version that `queued` has been counted at.
@@ -46,6 +49,7 @@ pub(super) struct Committer {
     pub works: mpsc::Receiver<Work>,
     pub state: Arc<State>,
     pub durability: Arc<dyn Durability>,
+    /// When nothing was left to be cut from the history; `None` while there may be more.
     pub pruned: Option<UnixMillis>,
     pub space: Arc<SpaceWatch>,
     pub clock: Clock,
@@ -184,11 +188,8 @@ impl Committer {
     }
 
     fn transact(&mut self, batch: &[Work]) -> Result<Effects, StoreError> {
-        let prune = batch
-            .iter()
-            .rev()
-            .find_map(Work::time)
-            .filter(|now| self.pruned.is_none_or(|last| now.since(last) >= PRUNE_EVERY));
+        let prune =
+            batch.iter().rev().find_map(Work::time).filter(|now| self.is_to_be_pruned(*now));
         if batch.iter().any(Work::has_body_file) {
             let directory = &self.directory;
             self.durability
@@ -201,18 +202,27 @@ impl Committer {
         for work in batch {
             work.apply(&change, &mut effects).map_err(StoreError::database("write"))?;
         }
+        let mut pruned = self.pruned;
         if let Some(now) = prune {
             let keep = Duration::from_secs(self.state.history_keep.load(Ordering::Relaxed));
-            write::prune_history(&change, now, keep)
+            // Twice what comes in, or the history of a busy host would grow without end.
+            let rows = PRUNE_ROWS.max(2 * batch.iter().map(Work::settles).sum::<usize>());
+            let cut = write::prune_history(&change, now, keep, rows)
                 .map_err(StoreError::database("prune the history"))?;
+            pruned = (cut < rows).then_some(now);
         }
         let mut change = Some(change);
         self.durability.make_durable(Durable::Rows, &mut || match change.take() {
             Some(change) => change.commit().map_err(StoreError::database("commit")),
             None => Ok(()),
         })?;
-        self.pruned = prune.or(self.pruned);
+        self.pruned = pruned;
         Ok(effects)
+    }
+
+    /// Also if the clock has been set back since.
+    fn is_to_be_pruned(&self, now: UnixMillis) -> bool {
+        self.pruned.is_none_or(|last| now.since(last).max(last.since(now)) >= PRUNE_EVERY)
     }
 
     fn take_effect(&self, effects: &Effects) {

@@ -10,6 +10,7 @@ use crate::smtp::{
 
 mod ahead;
 mod damage;
+mod pruning;
 mod statements;
 mod survey;
 mod totals;

@@ -93,6 +93,14 @@ impl Work {
         matches!(self, Self::Accept { finished: Finished { body: FinishedBody::File(_), .. }, .. })
     }
 
+    /// Recipients that it moves to the history at most.
+    pub fn settles(&self) -> usize {
+        match self {
+            Self::Settle { settlement, .. } => settlement.outcomes.len(),
+            _ => 0,
+        }
+    }
+
     /// When the work was handed in. This thread reads no clock: a test's time may stand still.
     pub fn time(&self) -> Option<UnixMillis> {
         match self {

@@ -16,9 +16,6 @@ use crate::{
     smtp::envelope::{Body, Ret},
 };
 
-/// Rows of history cut in one transaction, so that none takes long.
-const PRUNE_ROWS: i64 = 5_000;
-
 /// What a transaction leads to once it is durable.
 #[derive(Debug)]
 pub(super) struct Effects {
@@ -339,19 +336,21 @@ pub(super) fn hold(change: &Transaction<'_>, id: QueueId, reason: &str) -> rusql
         .map(|_| ())
 }
 
+/// Cuts up to `rows` rows that are older than `keep`, and says how many there were.
 pub(super) fn prune_history(
     change: &Transaction<'_>,
     now: UnixMillis,
     keep: Duration,
-) -> rusqlite::Result<()> {
+    rows: usize,
+) -> rusqlite::Result<usize> {
     let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
     let oldest = now.0.saturating_sub(keep);
-    attempts::prune(change, oldest, PRUNE_ROWS)?;
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    attempts::prune(change, oldest, rows)?;
     change
         .prepare_cached(
             "DELETE FROM history WHERE sequence IN \
              (SELECT sequence FROM history WHERE settled < ?1 ORDER BY settled, sequence LIMIT ?2)",
         )?
-        .execute(params![oldest, PRUNE_ROWS])
-        .map(|_| ())
+        .execute(params![oldest, rows])
 }
