@@ -15,13 +15,31 @@ pub(super) struct Arrivals {
     unattended: Notify,
 }
 
+/// Lanes that are remembered before it is asked which of them are still watched.
+const REMEMBERED: usize = 32;
+
 #[derive(Debug, Default)]
 struct State {
     /// Goes up with each commit that may give the lane something to do. Lanes do not wake each
     /// other.
     watched: HashMap<String, watch::Sender<u64>>,
+    /// So many were watched when that was asked last.
+    were_watched: usize,
     /// Lanes that had no watcher when a commit gave them something to do.
     unattended: BTreeSet<String>,
+}
+
+impl State {
+    /// With a lane for each sender there is no end of lanes that come and go. What is forgotten here
+    /// would make no difference: a lane without a watcher is unattended, known or not. Whoever
+    /// watches subscribes before others get at the state.
+    fn forget_unwatched(&mut self) {
+        // Twice as many as last time, so that to watch a lane costs the same however many there are.
+        if self.watched.len() >= REMEMBERED.max(2 * self.were_watched) {
+            self.watched.retain(|_, watch| watch.receiver_count() > 0);
+            self.were_watched = self.watched.len();
+        }
+    }
 }
 
 impl Arrivals {
@@ -33,6 +51,7 @@ impl Arrivals {
     pub fn watch(&self, lane: &str) -> watch::Receiver<u64> {
         let mut state = self.state();
         state.unattended.remove(lane);
+        state.forget_unwatched();
         state.watched.entry(lane.to_owned()).or_default().subscribe()
     }
 
@@ -62,5 +81,48 @@ impl Arrivals {
             }
             self.unattended.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tell(arrivals: &Arrivals, lane: &str) {
+        arrivals.tell([lane.to_owned()].iter());
+    }
+
+    #[test]
+    fn lanes_that_come_and_go_leave_nothing_behind() {
+        let arrivals = Arrivals::default();
+        let stays = arrivals.watch("stays");
+        for number in 0..10_000 {
+            let _ends_at_once = arrivals.watch(&format!("sender{number}@contoso.com"));
+        }
+        let kept = arrivals.state().watched.len();
+        assert!(kept <= 64, "{kept} lanes are remembered, one is watched");
+        tell(&arrivals, "stays");
+        assert!(stays.has_changed().unwrap());
+    }
+
+    #[test]
+    fn no_lane_that_is_watched_is_forgotten() {
+        let arrivals = Arrivals::default();
+        let watches: Vec<_> = (0..1000).map(|lane| arrivals.watch(&lane.to_string())).collect();
+        for (lane, watch) in watches.iter().enumerate() {
+            tell(&arrivals, &lane.to_string());
+            assert!(watch.has_changed().unwrap(), "{lane}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_starts_lanes_hears_of_mail_for_one_that_has_ended() {
+        let arrivals = Arrivals::default();
+        drop(arrivals.watch("ended"));
+        tell(&arrivals, "ended");
+        assert_eq!(arrivals.unattended().await, BTreeSet::from(["ended".to_owned()]));
+        let watch = arrivals.watch("ended");
+        tell(&arrivals, "ended");
+        assert!(watch.has_changed().unwrap());
     }
 }
