@@ -307,7 +307,8 @@ impl Store {
         self.submit(|answer| Work::Settle { settlement, now, answer }).await
     }
 
-    /// Puts messages off until `until`, without counting an attempt.
+    /// Puts messages off until `until`, without counting an attempt. Recipients that wait for longer
+    /// go on to do so.
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.

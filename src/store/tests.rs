@@ -11,6 +11,7 @@ use crate::smtp::{
 mod ahead;
 mod damage;
 mod pruning;
+mod putting_off;
 mod statements;
 mod survey;
 mod totals;

@@ -310,6 +310,7 @@ pub(super) fn remove(
     delete(change, sequence)
 }
 
+/// A recipient that waits for longer anyhow goes on to do so.
 pub(super) fn postpone(
     change: &Transaction<'_>,
     ids: &[QueueId],
@@ -318,12 +319,15 @@ pub(super) fn postpone(
     for id in ids {
         change
             .prepare_cached(
-                "UPDATE recipient SET next_attempt = ?2 \
+                "UPDATE recipient SET next_attempt = MAX(next_attempt, ?2) \
                  WHERE message = (SELECT sequence FROM message WHERE id = ?1)",
             )?
             .execute(params![id.as_str(), until.0])?;
         change
-            .prepare_cached("UPDATE message SET next_attempt = ?2 WHERE id = ?1")?
+            .prepare_cached(
+                "UPDATE message SET next_attempt = COALESCE((SELECT MIN(next_attempt) \
+                 FROM recipient WHERE message = sequence), ?2) WHERE id = ?1",
+            )?
             .execute(params![id.as_str(), until.0])?;
     }
     Ok(())
