@@ -30,6 +30,7 @@ use super::{
     directory::Directory,
     error::{DatabaseFault, StoreError},
     schema,
+    space::free_octets,
     wal::{self, log_of},
 };
 use crate::clock::UnixMillis;
@@ -281,10 +282,7 @@ fn keep_report(recovery: &mut Recovery, aside: AsideBegun) -> Result<(), StoreEr
 fn check_room(directory: &Directory, database: &Path) -> Result<(), StoreError> {
     let length = |path: &Path| fs::metadata(path).map_or(0, |facts| facts.len());
     let wanted = 4 * (length(database) + length(&log_of(database)));
-    let facts = rustix::fs::statvfs(&directory.root).map_err(|error| {
-        StoreError::io("measure the free space of", &directory.root)(error.into())
-    })?;
-    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    let free = free_octets(&directory.root)?;
     if free < wanted {
         return Err(StoreError::NoRoomToRebuild { path: directory.root.clone(), free, wanted });
     }

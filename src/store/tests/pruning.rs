@@ -29,6 +29,26 @@ fn long_ago() -> UnixMillis {
     UnixMillis(START.0 - 10 * 86_400_000)
 }
 
+#[tokio::test(start_paused = true)]
+async fn history_is_cut_back_when_it_is_old() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    for _ in 0..2 {
+        let receipt = put(&store, b"x", &["c@d"]).await.unwrap();
+        let deferred = Outcome::Deferred { reply: "451 later".into(), next_attempt: START };
+        store.settle(settlement(receipt.id(), vec![(0, deferred)])).await.unwrap();
+        store.settle(settlement(receipt.id(), vec![(0, relayed())])).await.unwrap();
+        tokio::time::advance(Duration::from_secs(2 * 86_400)).await;
+    }
+    let later = Arrival { time: START + Duration::from_secs(4 * 86_400), ..arrival(&["c@d"]) };
+    store.accept(store.draft(), later).await.unwrap();
+    assert_eq!(store.history(false, 10).await.unwrap().len(), 0);
+    let database = rusqlite::Connection::open(directory.path().join("queue/queue.db")).unwrap();
+    let attempts: i64 =
+        database.query_row("SELECT COUNT(*) FROM attempt", [], |row| row.get(0)).unwrap();
+    assert_eq!(attempts, 0);
+}
+
 #[tokio::test]
 async fn while_there_is_more_to_cut_each_commit_cuts_a_little() {
     let directory = tempfile::tempdir().unwrap();
