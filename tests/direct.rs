@@ -75,28 +75,6 @@ fn sending(relay: &Relay, subject: &str) -> tokio::task::JoinHandle<String> {
     )
 }
 
-fn fault(place: &Place, text: &str) {
-    place.sandbox.set_fault(text.parse().unwrap_or_else(|error| panic!("{error}")));
-}
-
-fn struck(place: &Place, name: &str) -> u32 {
-    let faults = place.sandbox.faults();
-    faults.iter().find(|state| state.fault.name() == name).map_or(0, |state| state.struck)
-}
-
-/// The lane, once it is as wanted.
-async fn lane_with(relay: &Relay, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    until(what, async || {
-        let lane = relay.status().await["lanes"][0].clone();
-        wanted(&lane).then_some(lane)
-    })
-    .await
-}
-
-async fn quiet(relay: &Relay) {
-    lane_with(relay, "no attempt", |lane| lane["in_flight"] == 0).await;
-}
-
 /// Nothing has been written: no queue, no file in the spool, nothing but what the test put there.
 fn nothing_on_disk(place: &Place) {
     let names = |path: PathBuf| {
@@ -152,7 +130,7 @@ async fn the_client_hears_upstreams_own_words_and_nothing_is_stored() {
 async fn one_refused_recipient_keeps_the_message_from_all_and_is_named() {
     let mut place = place(&[]).await;
     let relay = relay(&place).await;
-    fault(&place, "unknown-recipient=bad@example.com");
+    place.fault("unknown-recipient=bad@example.com");
     let to = ["first@example.com", "bad@example.com", "last@example.com"];
     let reply = send(&relay, MAILBOX, &to, "refused").await;
     assert!(reply.starts_with("550-5.1.1 <bad@example.com>: 550 5.1.1 User unknown"), "{reply}");
@@ -173,7 +151,7 @@ async fn one_refused_recipient_keeps_the_message_from_all_and_is_named() {
 async fn recipients_that_are_all_refused_are_all_named() {
     let place = place(&[]).await;
     let relay = relay(&place).await;
-    fault(&place, "unknown-recipient=*");
+    place.fault("unknown-recipient=*");
     let to: Vec<_> = (0..7).map(|n| format!("r{n}@example.com")).collect();
     let to: Vec<_> = to.iter().map(String::as_str).collect();
     let reply = send(&relay, MAILBOX, &to, "refused").await;
@@ -226,7 +204,7 @@ async fn a_refused_sender_hears_the_cure_and_is_then_kept_from_upstream() {
 async fn a_message_that_upstream_does_not_want_is_refused_for_good() {
     let place = place(&[]).await;
     let relay = relay(&place).await;
-    fault(&place, "invalid-content*1");
+    place.fault("invalid-content*1");
     let reply = send(&relay, MAILBOX, TO, "odd").await;
     assert!(reply.starts_with("55") && reply.as_bytes()[4..].starts_with(b"5.6."), "{reply}");
     assert!(reply.contains("(in reply to end of mail data)"), "{reply}");
@@ -260,7 +238,7 @@ async fn what_is_no_messages_fault_is_451_with_the_reason_and_never_a_bounce() {
     for (name, start) in TROUBLE {
         let mut place = place(&["queue.direct_wait=0s"]).await;
         let relay = relay(&place).await;
-        fault(&place, name);
+        place.fault(name);
         let reply = send(&relay, MAILBOX, TO, "met").await;
         assert!(reply.starts_with(start), "{name}: {reply}");
         assert_eq!(place.sandbox.arrivals(), 0, "{name}");
@@ -269,7 +247,7 @@ async fn what_is_no_messages_fault_is_451_with_the_reason_and_never_a_bounce() {
         let status = relay.status().await;
         let (all, lane) = (&status["relay_pause"], &status["lanes"][0]["pause"]);
         if !(all.is_null() && lane.is_null()) {
-            quiet(&relay).await;
+            relay.quiet().await;
             place.seen();
             let reply = send(&relay, MAILBOX, TO, "after").await;
             assert!(reply.starts_with("451-4.4.0 relay is paused for "), "{name}: {reply}");
@@ -279,7 +257,7 @@ async fn what_is_no_messages_fault_is_451_with_the_reason_and_never_a_bounce() {
 
         // When it is over, the next message finds out.
         place.sandbox.clear_faults();
-        quiet(&relay).await;
+        relay.quiet().await;
         pass(Duration::from_secs(3600 + 1)).await;
         until("a token", async || (relay.status().await["token"]["valid"] == true).then_some(()))
             .await;
@@ -295,7 +273,7 @@ async fn what_is_no_messages_fault_is_451_with_the_reason_and_never_a_bounce() {
 async fn in_a_long_pause_of_everything_mail_is_refused_before_it_is_sent() {
     let mut place = place(&["queue.direct_wait=1s"]).await;
     let relay = relay(&place).await;
-    fault(&place, "greeting-421*1");
+    place.fault("greeting-421*1");
     assert!(send(&relay, MAILBOX, TO, "met").await.starts_with("451-4.3.2 421 4.3.2"));
     let mut client = relay.client().await;
     let reply = client.say(&format!("MAIL FROM:<{MAILBOX}>")).await;
@@ -337,10 +315,10 @@ async fn a_wrong_secret_is_451_at_mail_and_mail_flows_when_it_is_right() {
 #[tokio::test]
 async fn a_message_that_comes_before_the_token_waits_for_it() {
     let place = place(&[]).await;
-    fault(&place, "token-hang=5s*1");
+    place.fault("token-hang=5s*1");
     let relay = place.relay().await;
     let sent = sending(&relay, "early");
-    lane_with(&relay, "a client that waits", |lane| lane["waiting"] == 1).await;
+    relay.lane_with("a client that waits", |lane| lane["waiting"] == 1).await;
     // Time that passes before the request has got there is not what it hangs for.
     until("the request", async || {
         place.sandbox.faults().iter().any(|fault| fault.struck == 1).then_some(())
@@ -361,10 +339,10 @@ async fn a_message_that_comes_before_the_token_waits_for_it() {
 async fn a_short_pause_is_waited_for_and_one_client_probes() {
     let place = place(&[]).await;
     let relay = relay(&place).await;
-    fault(&place, "greeting-421*1");
+    place.fault("greeting-421*1");
     assert!(send(&relay, MAILBOX, TO, "met").await.starts_with("451-4.3.2 421 4.3.2"));
     let sent: Vec<_> = (0..3).map(|n| sending(&relay, &format!("n{n}"))).collect();
-    lane_with(&relay, "three clients that wait", |lane| lane["waiting"] == 3).await;
+    relay.lane_with("three clients that wait", |lane| lane["waiting"] == 3).await;
     assert_eq!(place.sandbox.arrivals(), 0);
     pass(Duration::from_secs(5)).await;
     for sent in sent {
@@ -398,9 +376,9 @@ async fn over_the_pace_a_client_waits_and_is_told_if_it_would_be_too_long() {
         assert!(send(&relay, MAILBOX, TO, subject).await.starts_with("250"));
     }
     let third = sending(&relay, "three");
-    lane_with(&relay, "a client that waits", |lane| lane["waiting"] == 1).await;
+    relay.lane_with("a client that waits", |lane| lane["waiting"] == 1).await;
     let fourth = sending(&relay, "four");
-    lane_with(&relay, "two clients that wait", |lane| lane["waiting"] == 2).await;
+    relay.lane_with("two clients that wait", |lane| lane["waiting"] == 2).await;
     assert_eq!(place.sandbox.arrivals(), 2);
     pass(Duration::from_secs(11)).await;
     assert!(third.await.expect("a client").starts_with("250"), "its turn came");
@@ -422,13 +400,13 @@ async fn recipients_over_the_days_number_are_refused_at_once() {
     ];
     let place = place(&settings).await;
     let relay = relay(&place).await;
-    fault(&place, "unknown-recipient=bad@example.com");
+    place.fault("unknown-recipient=bad@example.com");
     assert!(
         send(&relay, MAILBOX, &["bad@example.com", "a@example.com"], "x").await.starts_with("550")
     );
     let two = ["a@example.com", "b@example.com"];
     assert!(send(&relay, MAILBOX, &two, "two").await.starts_with("250"));
-    lane_with(&relay, "two counted", |lane| lane["recipients_today"] == 2).await;
+    relay.lane_with("two counted", |lane| lane["recipients_today"] == 2).await;
     let reply = send(&relay, MAILBOX, &two, "over").await;
     assert!(
         reply.starts_with("451 4.4.5 ") && reply.contains("recipients_per_day is 3"),
@@ -442,11 +420,11 @@ async fn recipients_over_the_days_number_are_refused_at_once() {
 async fn one_connection_serves_one_client_after_the_other() {
     let place = place(&["office365.max_connections=1"]).await;
     let relay = relay(&place).await;
-    fault(&place, "slow-dot=10s*1");
+    place.fault("slow-dot=10s*1");
     let first = sending(&relay, "first");
-    until("the strike", async || (struck(&place, "slow-dot") == 1).then_some(())).await;
+    until("the strike", async || (place.struck("slow-dot") == 1).then_some(())).await;
     let second = sending(&relay, "second");
-    let lane = lane_with(&relay, "a client that waits", |lane| lane["waiting"] == 1).await;
+    let lane = relay.lane_with("a client that waits", |lane| lane["waiting"] == 1).await;
     assert_eq!(lane["in_flight"], 1);
     pass(Duration::from_secs(10)).await;
     assert!(first.await.expect("a client").starts_with("250"));
@@ -478,7 +456,7 @@ async fn many_clients_share_two_connections_and_each_message_arrives_once() {
         client.await.expect("a client");
     }
     assert_eq!(place.sandbox.arrivals(), 120);
-    quiet(&relay).await;
+    relay.quiet().await;
     let lane = relay.status().await["lanes"][0].clone();
     assert_eq!((&lane["waiting"], &lane["connection_limit"]), (&0.into(), &2.into()), "{lane}");
     assert!(
@@ -486,7 +464,7 @@ async fn many_clients_share_two_connections_and_each_message_arrives_once() {
         "{lane}"
     );
     pass(Duration::from_secs(31)).await;
-    lane_with(&relay, "no idle connection", |lane| lane["idle_connections"] == 0).await;
+    relay.lane_with("no idle connection", |lane| lane["idle_connections"] == 0).await;
     relay.stop().await;
 }
 
@@ -496,7 +474,7 @@ async fn many_clients_share_two_connections_and_each_message_arrives_once() {
 async fn a_lost_final_reply_is_451_that_says_that_the_message_may_come_twice() {
     let mut place = place(&[]).await;
     let relay = relay(&place).await;
-    fault(&place, "drop-after-dot*1");
+    place.fault("drop-after-dot*1");
     let reply = send(&relay, MAILBOX, TO, "twice").await;
     assert!(reply.starts_with("451 4.4.2 "), "{reply}");
     assert!(reply.contains("upstream may have the message, so it can come twice"), "{reply}");
@@ -510,16 +488,16 @@ async fn a_lost_final_reply_is_451_that_says_that_the_message_may_come_twice() {
 async fn a_client_that_hangs_up_before_its_turn_has_sent_nothing() {
     let mut place = place(&["office365.max_connections=1"]).await;
     let relay = relay(&place).await;
-    fault(&place, "slow-dot=10s*1");
+    place.fault("slow-dot=10s*1");
     let first = sending(&relay, "first");
-    until("the strike", async || (struck(&place, "slow-dot") == 1).then_some(())).await;
+    until("the strike", async || (place.struck("slow-dot") == 1).then_some(())).await;
     let mut gone = relay.client().await;
     gone.envelope(MAILBOX, TO).await;
     assert!(gone.say("DATA").await.starts_with("354"));
     gone.write(format!("{}.\r\n", mail(MAILBOX, "gone")).as_bytes()).await;
-    lane_with(&relay, "a client that waits", |lane| lane["waiting"] == 1).await;
+    relay.lane_with("a client that waits", |lane| lane["waiting"] == 1).await;
     drop(gone);
-    lane_with(&relay, "nobody who waits", |lane| lane["waiting"] == 0).await;
+    relay.lane_with("nobody who waits", |lane| lane["waiting"] == 0).await;
     pass(Duration::from_secs(10)).await;
     assert!(first.await.expect("a client").starts_with("250"));
     assert!(send(&relay, MAILBOX, TO, "next").await.starts_with("250"));
@@ -532,18 +510,18 @@ async fn a_client_that_hangs_up_before_its_turn_has_sent_nothing() {
 async fn what_a_client_has_begun_and_does_not_wait_for_comes_to_its_end() {
     let mut place = place(&["office365.max_connections=1"]).await;
     let relay = relay(&place).await;
-    fault(&place, "slow-dot=10s*1");
+    place.fault("slow-dot=10s*1");
     let mut gone = relay.client().await;
     gone.envelope(MAILBOX, TO).await;
     assert!(gone.say("DATA").await.starts_with("354"));
     gone.write(format!("{}.\r\n", mail(MAILBOX, "begun")).as_bytes()).await;
-    until("the strike", async || (struck(&place, "slow-dot") == 1).then_some(())).await;
+    until("the strike", async || (place.struck("slow-dot") == 1).then_some(())).await;
     drop(gone);
     pass(Duration::from_secs(10)).await;
     assert_eq!(subjects(&place.arrivals(1).await), ["begun"]);
     // Its connection and its place are free again.
     assert!(send(&relay, MAILBOX, TO, "next").await.starts_with("250"));
-    quiet(&relay).await;
+    relay.quiet().await;
     relay.stop().await;
 }
 
@@ -551,11 +529,11 @@ async fn what_a_client_has_begun_and_does_not_wait_for_comes_to_its_end() {
 async fn a_shutdown_lets_the_attempt_finish_and_tells_those_who_wait() {
     let place = place(&["office365.max_connections=1"]).await;
     let relay = relay(&place).await;
-    fault(&place, "slow-dot=5s*1");
+    place.fault("slow-dot=5s*1");
     let begun = sending(&relay, "begun");
-    until("the strike", async || (struck(&place, "slow-dot") == 1).then_some(())).await;
+    until("the strike", async || (place.struck("slow-dot") == 1).then_some(())).await;
     let waiting = sending(&relay, "waiting");
-    lane_with(&relay, "a client that waits", |lane| lane["waiting"] == 1).await;
+    relay.lane_with("a client that waits", |lane| lane["waiting"] == 1).await;
     let mut sending = relay.client().await;
     sending.envelope(MAILBOX, TO).await;
     assert!(sending.say("DATA").await.starts_with("354"));
@@ -576,9 +554,9 @@ async fn a_shutdown_lets_the_attempt_finish_and_tells_those_who_wait() {
 async fn at_the_end_of_the_grace_period_the_client_hears_that_nobody_knows() {
     let place = place(&["daemon.shutdown_grace=20s"]).await;
     let relay = relay(&place).await;
-    fault(&place, "slow-dot=100s*1");
+    place.fault("slow-dot=100s*1");
     let begun = sending(&relay, "begun");
-    until("the strike", async || (struck(&place, "slow-dot") == 1).then_some(())).await;
+    until("the strike", async || (place.struck("slow-dot") == 1).then_some(())).await;
     let drain = relay.daemon.drain();
     tokio::pin!(drain);
     tokio::time::timeout(Duration::from_millis(50), &mut drain).await.expect_err("it waits");
@@ -689,7 +667,7 @@ async fn a_hiccup_that_no_further_message_tests_does_not_make_the_relay_unready_
     for (name, longest) in [("greeting-421*1", 5 * MINUTE), ("auth-535*1", 10 * MINUTE)] {
         let place = place(&[]).await;
         let relay = relay(&place).await;
-        fault(&place, name);
+        place.fault(name);
         let refused = send(&relay, MAILBOX, TO, "one").await;
         assert!(refused.starts_with("451"), "{name}: {refused}");
         pass(2 * MINUTE).await;

@@ -34,38 +34,15 @@ async fn settled_in(place: &mut Place) -> Relay {
     send(&relay, MAILBOX, "before").await;
     assert_eq!(subjects(&place.arrivals(1).await), ["before"]);
     relay.settled(1).await;
-    quiet(&relay).await;
+    relay.quiet().await;
     pass(Duration::from_secs(31)).await;
-    lane_with(&relay, "no idle connection", |lane| lane["idle_connections"] == 0).await;
+    relay.lane_with("no idle connection", |lane| lane["idle_connections"] == 0).await;
     relay
 }
 
 /// One message of this sender and with this subject; returns its queue id.
 async fn send(relay: &Relay, from: &str, subject: &str) -> String {
     relay.client().await.send(from, &["somebody@example.com"], &mail(from, subject)).await
-}
-
-fn fault(place: &Place, text: &str) {
-    place.sandbox.set_fault(text.parse().unwrap_or_else(|error| panic!("{error}")));
-}
-
-fn struck(place: &Place, name: &str) -> u32 {
-    let faults = place.sandbox.faults();
-    faults.iter().find(|state| state.fault.name() == name).map_or(0, |state| state.struck)
-}
-
-/// The lane, once it is as wanted.
-async fn lane_with(relay: &Relay, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    until(what, async || {
-        let lane = relay.status().await["lanes"][0].clone();
-        wanted(&lane).then_some(lane)
-    })
-    .await
-}
-
-/// Waits until nothing is being attempted.
-async fn quiet(relay: &Relay) {
-    lane_with(relay, "no attempt", |lane| lane["in_flight"] == 0).await;
 }
 
 /// The pause at this place of the status, once there is one and its probe is not under way.
@@ -75,7 +52,7 @@ async fn pause(relay: &Relay, pointer: &str) -> Value {
         (!pause.is_null()).then_some(pause)
     })
     .await;
-    quiet(relay).await;
+    relay.quiet().await;
     pause
 }
 
@@ -204,7 +181,7 @@ async fn outlives(outage: &Outage) {
     let Outage { fault: name, pointer, reason, advice, first } = outage;
     let mut place = Place::new().await;
     let relay = settled_in(&mut place).await;
-    fault(&place, name);
+    place.fault(name);
     let mut ids = Vec::new();
     for subject in ["one", "two", "three"] {
         ids.push(send(&relay, MAILBOX, subject).await);
@@ -252,15 +229,15 @@ async fn what_an_outage_kept_back_past_the_give_up_time_is_not_returned_for_the_
     for hiccup in ["busy*1", "data-421*1", "drop-at-dot*1"] {
         let mut place = Place::new().await;
         let relay = settled_in(&mut place).await;
-        fault(&place, "auth-535");
+        place.fault("auth-535");
         let id = send(&relay, MAILBOX, "kept back").await;
         pause(&relay, LANE).await;
         pass(6 * 24 * HOUR).await;
-        quiet(&relay).await;
+        relay.quiet().await;
         assert_eq!(relay.queued().await, 1, "{hiccup}");
 
         place.sandbox.clear_faults();
-        fault(&place, hiccup);
+        place.fault(hiccup);
         drains(&relay, 10 * MINUTE, 10).await;
         let arrivals = place.arrivals(2).await;
         let mut arrived = subjects(&arrivals);
@@ -278,7 +255,7 @@ async fn too_many_connections_leave_one_for_ten_minutes() {
         let mut place = Place::new().await;
         let relay = settled_in(&mut place).await;
         assert_eq!(relay.status().await["lanes"][0]["connection_limit"], 2);
-        fault(&place, name);
+        place.fault(name);
         send(&relay, MAILBOX, "one").await;
         pause(&relay, LANE).await;
         assert_eq!(relay.status().await["lanes"][0]["connection_limit"], 1, "{name}");
@@ -286,11 +263,11 @@ async fn too_many_connections_leave_one_for_ten_minutes() {
         pass(Duration::from_secs(30)).await;
         place.arrivals(1).await;
         relay.settled(2).await;
-        quiet(&relay).await;
+        relay.quiet().await;
         let lane = relay.status().await["lanes"][0].clone();
         assert!(lane["pause"].is_null() && lane["connection_limit"] == 1, "{name}: {lane}");
         pass(10 * MINUTE).await;
-        lane_with(&relay, "two connections again", |lane| lane["connection_limit"] == 2).await;
+        relay.lane_with("two connections again", |lane| lane["connection_limit"] == 2).await;
         relay.stop().await;
     }
 }
@@ -299,15 +276,15 @@ async fn too_many_connections_leave_one_for_ten_minutes() {
 async fn a_server_that_goes_away_at_data_costs_an_attempt_and_no_pause() {
     let mut place = Place::new().await;
     let relay = settled_in(&mut place).await;
-    fault(&place, "data-421*1");
+    place.fault("data-421*1");
     let struck_first = send(&relay, MAILBOX, "interrupted").await;
-    until("the strike", async || (struck(&place, "data-421") == 1).then_some(())).await;
-    quiet(&relay).await;
+    until("the strike", async || (place.struck("data-421") == 1).then_some(())).await;
+    relay.quiet().await;
     let spared = send(&relay, MAILBOX, "next").await;
     assert_eq!(subjects(&place.arrivals(1).await), ["next"], "others need not wait");
     assert!(relay.status().await["lanes"][0]["pause"].is_null());
 
-    quiet(&relay).await;
+    relay.quiet().await;
     pass(MINUTE).await;
     assert_eq!(subjects(&place.arrivals(1).await), ["interrupted"]);
     relay.settled(3).await;
@@ -337,7 +314,7 @@ async fn a_smarthost_that_hangs_up_on_everybody_is_waited_for() {
     // Half an hour of this, with as many probes as there are; then a minute more is too much.
     for _ in 0..6 {
         pass(5 * MINUTE).await;
-        quiet(&relay).await;
+        relay.quiet().await;
     }
     assert_eq!((relay.queued().await, relay.history().await.len()), (2, 1));
     let (code, readiness) = get(relay.http(), "/readyz").await;
@@ -372,7 +349,7 @@ fn guard(listener: TcpListener, target: std::net::SocketAddr, open: Arc<AtomicBo
 async fn while_a_token_lives_its_endpoint_may_be_down() {
     let mut place = Place::new().await;
     let relay = settled_in(&mut place).await;
-    fault(&place, "token-5xx");
+    place.fault("token-5xx");
     pass(30 * MINUTE).await; // the refresh is due at half of the token's hour at the latest
     let error = until("a failed refresh", async || {
         let error = relay.status().await["token"]["last_error"].clone();
@@ -385,7 +362,7 @@ async fn while_a_token_lives_its_endpoint_may_be_down() {
     send(&relay, MAILBOX, "during").await;
     assert_eq!(subjects(&place.arrivals(1).await), ["during"]);
     relay.settled(2).await;
-    quiet(&relay).await;
+    relay.quiet().await;
 
     // Now it has expired: mail waits, and nothing counts against it.
     pass(30 * MINUTE).await;
@@ -405,23 +382,23 @@ async fn while_a_token_lives_its_endpoint_may_be_down() {
 #[tokio::test]
 async fn without_a_token_mail_waits_and_one_request_hangs_at_a_time() {
     let mut place = Place::new().await;
-    fault(&place, "token-hang=10m");
+    place.fault("token-hang=10m");
     let relay = place.relay().await;
-    until("a request", async || (struck(&place, "token-hang") == 1).then_some(())).await;
+    until("a request", async || (place.struck("token-hang") == 1).then_some(())).await;
     let wanted: Vec<_> = (0..10).map(|n| format!("n{n}")).collect();
     for subject in &wanted {
         send(&relay, MAILBOX, subject).await;
     }
-    assert_eq!((struck(&place, "token-hang"), relay.queued().await), (1, 10));
+    assert_eq!((place.struck("token-hang"), relay.queued().await), (1, 10));
     // The request is given up, and one follows the other.
     for _ in 0..5 {
-        let before = struck(&place, "token-hang");
+        let before = place.struck("token-hang");
         pass(MINUTE).await;
         until("the end of the request", async || {
             (relay.status().await["token"]["last_error"]["error"].is_string()).then_some(())
         })
         .await;
-        assert!(struck(&place, "token-hang") <= before + 1, "one request in a time limit");
+        assert!(place.struck("token-hang") <= before + 1, "one request in a time limit");
     }
     let advice = relay.status().await["token"]["last_error"]["advice"].clone();
     assert!(advice.as_str().is_some_and(|advice| !advice.is_empty()), "{advice}");
@@ -439,7 +416,7 @@ async fn without_a_token_mail_waits_and_one_request_hangs_at_a_time() {
 #[tokio::test]
 async fn the_token_endpoint_is_not_asked_again_before_the_time_that_it_names() {
     let mut place = Place::new().await;
-    fault(&place, "token-429=100s");
+    place.fault("token-429=100s");
     let relay = place.relay().await;
     until("the refusal", async || {
         (relay.status().await["token"]["last_error"].is_object()).then_some(())
@@ -450,7 +427,7 @@ async fn the_token_endpoint_is_not_asked_again_before_the_time_that_it_names() {
         send(&relay, MAILBOX, &format!("n{n}")).await;
         pass(Duration::from_secs(30)).await;
         assert_eq!(relay.queued().await, n + 1);
-        assert_eq!(struck(&place, "token-429"), 1);
+        assert_eq!(place.struck("token-429"), 1);
     }
     place.sandbox.clear_faults();
     pass(Duration::from_secs(30)).await; // a fifth more than the time that was named, at most
@@ -469,7 +446,7 @@ async fn a_refused_sender_fails_once_then_waits_while_others_flow() {
     let erp = "erp@sandbox.example";
     let mut place = Place::new().await;
     let relay = settled_in(&mut place).await;
-    fault(&place, "deny-sender=erp@sandbox.example");
+    place.fault("deny-sender=erp@sandbox.example");
     let denied = send(&relay, erp, "denied").await;
     let notice = place.arrivals(1).await.remove(0);
     assert_eq!(notice.subject.as_deref(), Some("Mail could not be relayed"));
@@ -493,23 +470,23 @@ async fn a_refused_sender_fails_once_then_waits_while_others_flow() {
     }
     let arrivals = place.arrivals(3).await;
     assert!(arrivals.iter().all(|arrival| arrival.reverse_path == MAILBOX));
-    let lane = lane_with(&relay, "three waiting", |lane| lane["queued"] == 3).await;
-    quiet(&relay).await;
+    let lane = relay.lane_with("three waiting", |lane| lane["queued"] == 3).await;
+    relay.quiet().await;
     assert!(lane["pause"].is_null());
     let held = &lane["held_senders"][0];
     assert_eq!(text(held, "sender"), erp);
     assert!(text(&held["pause"], "reason").contains("554 5.2.252 SendAsDenied"), "{held}");
     assert!(text(&held["pause"], "advice").contains("-Identity erp@sandbox.example"), "{held}");
-    assert_eq!(struck(&place, "deny-sender"), 1);
+    assert_eq!(place.struck("deny-sender"), 1);
 
     // A quarter of an hour later one goes to see, fails, and the others wait on.
     pass(15 * MINUTE).await;
     assert_eq!(subjects(&place.arrivals(1).await), ["Mail could not be relayed"]);
-    let lane = lane_with(&relay, "two waiting", |lane| lane["queued"] == 2).await;
-    assert_eq!(struck(&place, "deny-sender"), 2, "one probe");
+    let lane = relay.lane_with("two waiting", |lane| lane["queued"] == 2).await;
+    assert_eq!(place.struck("deny-sender"), 2, "one probe");
     let retry = lane["held_senders"][0]["pause"]["retry_in_seconds"].as_u64().expect("a number");
     assert!(retry > 15 * 60 && retry <= 30 * 60, "twice as long: {retry}");
-    quiet(&relay).await;
+    relay.quiet().await;
 
     place.sandbox.clear_faults();
     drains(&relay, 5 * MINUTE, 7).await;
@@ -543,11 +520,11 @@ fn message_ids(arrivals: &[Arc<Arrival>]) -> Vec<String> {
 async fn a_message_whose_reply_is_lost_comes_twice_at_most_with_one_message_id() {
     let mut place = Place::new().await;
     let relay = settled_in(&mut place).await;
-    fault(&place, "drop-after-dot*1");
+    place.fault("drop-after-dot*1");
     let id = send(&relay, MAILBOX, "twice").await;
     let mut arrivals = place.arrivals(1).await;
-    until("the strike", async || (struck(&place, "drop-after-dot") == 1).then_some(())).await;
-    quiet(&relay).await;
+    until("the strike", async || (place.struck("drop-after-dot") == 1).then_some(())).await;
+    relay.quiet().await;
     assert_eq!(relay.queued().await, 1);
     drains(&relay, MINUTE, 2).await;
     arrivals.extend(place.arrivals(1).await);
@@ -567,14 +544,14 @@ async fn a_message_whose_reply_is_lost_is_held_if_that_is_wanted() {
     let mut place = Place::new().await;
     place.set("queue.on_uncertain=hold");
     let relay = settled_in(&mut place).await;
-    fault(&place, "drop-after-dot*1");
+    place.fault("drop-after-dot*1");
     let id = send(&relay, MAILBOX, "uncertain").await;
-    lane_with(&relay, "a held message", |lane| lane["held"] == 1 && lane["in_flight"] == 0).await;
+    relay.lane_with("a held message", |lane| lane["held"] == 1 && lane["in_flight"] == 0).await;
     pass(24 * HOUR).await;
     send(&relay, MAILBOX, "next").await;
     assert_eq!(subjects(&place.arrivals(2).await), ["uncertain", "next"]);
-    lane_with(&relay, "one message left", |lane| lane["queued"] == 1 && lane["held"] == 1).await;
-    quiet(&relay).await;
+    relay.lane_with("one message left", |lane| lane["queued"] == 1 && lane["held"] == 1).await;
+    relay.quiet().await;
 
     let desk = Desk::open(&place.directory.path().join("queue")).expect("the queue");
     let filter = Filter { held: true, ..Filter::default() };
@@ -608,20 +585,20 @@ async fn the_recipient_over_the_days_number_waits_for_a_day_and_over_a_restart()
     arrived.sort_unstable();
     assert_eq!(arrived, ["one", "three", "two"]);
     let full = |lane: &Value| lane["queued"] == 1 && lane["recipients_today"] == 3;
-    let lane = lane_with(&relay, "three recipients", full).await;
+    let lane = relay.lane_with("three recipients", full).await;
     assert_eq!(lane["recipients_per_day"], 3);
     assert!(lane["pause"].is_null());
-    quiet(&relay).await;
+    relay.quiet().await;
     pass(HOUR).await;
     assert_eq!(relay.queued().await, 1);
     relay.stop().await;
 
     let relay = place.relay().await;
-    lane_with(&relay, "the count of before", full).await;
+    relay.lane_with("the count of before", full).await;
     until("a token", async || (get(relay.http(), "/readyz").await.0 == 200).then_some(())).await;
     pass(22 * HOUR).await;
     until("a token", async || (get(relay.http(), "/readyz").await.0 == 200).then_some(())).await;
-    lane_with(&relay, "still the same", full).await;
+    relay.lane_with("still the same", full).await;
     assert_eq!(place.sandbox.arrivals(), 3);
     pass(2 * HOUR).await;
     assert_eq!(subjects(&place.arrivals(1).await), ["four"]);
@@ -639,7 +616,7 @@ async fn the_count_of_the_day_shows_after_a_restart_and_ends_with_the_day() {
     relay.stop().await;
 
     let relay = place.relay().await;
-    lane_with(&relay, "the count of before", |lane| lane["recipients_today"] == 1).await;
+    relay.lane_with("the count of before", |lane| lane["recipients_today"] == 1).await;
     pass(25 * HOUR).await;
     until("a new day", async || {
         pass(HOUR).await; // a lane with nothing to do looks once an hour
@@ -653,7 +630,7 @@ async fn the_count_of_the_day_shows_after_a_restart_and_ends_with_the_day() {
 async fn recipients_of_mail_that_waits_are_not_counted() {
     let mut place = Place::new().await;
     place.set("office365.pace=steady");
-    fault(&place, "auth-535");
+    place.fault("auth-535");
     let relay = place.relay().await;
     let to: Vec<_> = (0..5).map(|n| format!("r{n}@example.com")).collect();
     relay.client().await.send(MAILBOX, &to, &mail(MAILBOX, "waiting")).await;
@@ -663,6 +640,6 @@ async fn recipients_of_mail_that_waits_are_not_counted() {
     place.sandbox.clear_faults();
     pass(MINUTE).await;
     relay.settled(5).await;
-    lane_with(&relay, "five recipients", |lane| lane["recipients_today"] == 5).await;
+    relay.lane_with("five recipients", |lane| lane["recipients_today"] == 5).await;
     relay.stop().await;
 }

@@ -34,6 +34,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// From now on this goes wrong in the tenant; see docs/sandbox.md.
+    pub fn fault(&self, text: &str) {
+        self.sandbox.set_fault(text.parse().unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// How often this has gone wrong.
+    pub fn struck(&self, name: &str) -> u32 {
+        let faults = self.sandbox.faults();
+        faults.iter().find(|state| state.fault.name() == name).map_or(0, |state| state.struck)
+    }
+
     pub async fn new() -> Self {
         Self::with(sandbox::Config::default()).await
     }
@@ -152,6 +163,20 @@ impl Relay {
 
     pub async fn client(&self) -> Client {
         Client::connect(self.smtp()).await
+    }
+
+    /// The lane, once it is as wanted.
+    pub async fn lane_with(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        until(what, async || {
+            let lane = self.status().await["lanes"][0].clone();
+            wanted(&lane).then_some(lane)
+        })
+        .await
+    }
+
+    /// Waits until nothing is being attempted.
+    pub async fn quiet(&self) {
+        self.lane_with("no attempt", |lane| lane["in_flight"] == 0).await;
     }
 
     pub async fn status(&self) -> Value {
