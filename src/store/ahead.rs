@@ -22,6 +22,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(75 * 60);
 /// Nor is a message of a held sender put off for longer, again with some minutes more.
 const LONGEST_HOLD: Duration = Duration::from_secs(PauseRule::SENDER.most.as_secs() + 15 * 60);
 
+/// Nothing waits for longer, whatever is on record.
+const LONGEST: Duration = Duration::from_secs(2 * 86_400);
+
 /// Looks are a second apart: mail that is stamped longer after one is of a clock that was ahead.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
@@ -125,26 +128,34 @@ impl Store {
     }
 }
 
-/// A recipient whose time lies too far ahead: it has not been attempted and arrived in the future,
-/// or it would wait for longer than anything is put off.
-const TOO_FAR: &str = "r.next_attempt > ?1 AND r.next_attempt > \
-    CASE WHEN r.attempts > 0 THEN ?2 WHEN m.arrival > ?1 THEN ?1 ELSE ?3 END";
+/// A recipient whose time lies too far ahead. Without an attempt it is due at once if its message
+/// arrived in the future; else it can only have been put off with its sender. After an attempt it
+/// waits for the next one: too long if that attempt, too, is on record in the future. If it is not, a
+/// long wait may be meant.
+const TOO_FAR: &str = "r.next_attempt > ?1 AND CASE \
+    WHEN r.attempts > 0 THEN r.next_attempt > ?4 OR (r.next_attempt > ?2 AND EXISTS (SELECT 1 \
+    FROM attempt a WHERE a.id = m.id AND a.position = r.position AND a.time > ?1)) \
+    WHEN m.arrival > ?1 THEN TRUE ELSE r.next_attempt > ?3 END";
+
+/// The first four parameters of that: now, and when the longest retry, the longest hold, and the
+/// longest wait of all would end.
+fn ends(now: UnixMillis) -> [i64; 4] {
+    [now.0, (now + LONGEST_RETRY).0, (now + LONGEST_HOLD).0, (now + LONGEST).0]
+}
 
 /// The first messages behind `after` that have such recipients, by the numbers of their rows.
 fn ahead(database: &Reader, now: UnixMillis, after: i64) -> Result<Vec<i64>, StoreError> {
     let run = || {
+        let [time, retry, hold, longest] = ends(now);
         let most = i64::try_from(MOST).unwrap_or(i64::MAX);
         // In the order of the recipients, which is that of their messages.
         database
             .prepare_cached(&format!(
                 "SELECT DISTINCT r.message FROM recipient r CROSS JOIN message m \
-                 ON m.sequence = r.message WHERE r.message > ?4 AND {TOO_FAR} \
-                 ORDER BY r.message LIMIT ?5"
+                 ON m.sequence = r.message WHERE r.message > ?5 AND {TOO_FAR} \
+                 ORDER BY r.message LIMIT ?6"
             ))?
-            .query_map(
-                params![now.0, (now + LONGEST_RETRY).0, (now + LONGEST_HOLD).0, after, most],
-                |row| row.get(0),
-            )?
+            .query_map(params![time, retry, hold, longest, after, most], |row| row.get(0))?
             .collect::<Result<_, _>>()
     };
     run().map_err(StoreError::database("look for messages that wait too long"))
@@ -157,13 +168,14 @@ pub(super) fn make_due(
     now: UnixMillis,
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
+    let [time, retry, hold, longest] = ends(now);
     for sequence in sequences {
         let pulled = change
             .prepare_cached(&format!(
                 "UPDATE recipient AS r SET next_attempt = ?1 FROM message m \
-                 WHERE r.message = ?4 AND m.sequence = ?4 AND {TOO_FAR}"
+                 WHERE r.message = ?5 AND m.sequence = ?5 AND {TOO_FAR}"
             ))?
-            .execute(params![now.0, (now + LONGEST_RETRY).0, (now + LONGEST_HOLD).0, sequence])?;
+            .execute(params![time, retry, hold, longest, sequence])?;
         if pulled == 0 {
             continue;
         }
