@@ -16,8 +16,8 @@ use crate::{
     telemetry,
 };
 
-/// How long a reload waits for messages under way. They hold nothing up: what is said then is that
-/// they are still sent with the old settings.
+/// How long a reload waits until what sends has its new settings; after that it says so, and the
+/// next signal need not wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the configuration again, and knows what is in force meanwhile.
@@ -117,20 +117,20 @@ impl Daemon {
 
     async fn change_sending(&self, config: SendingConfig, changes: Vec<Change>) {
         let (sending, watched) = (Arc::clone(&self.sending), Arc::clone(&self.watched));
-        // A task of its own: one message that is slow upstream must not keep the next signal
-        // waiting.
-        let mut change = tokio::spawn(async move {
+        // A task of its own: a slow disk must not keep the next signal waiting. Vital: if it broke off halfway, nothing might be sent any more.
+        let change = self.drain.vital("reload", async move {
             let mut sending = sending.lock().await;
             Sending::change(&mut sending, config, &changes).await;
             watched.send_modify(|watched| watched.queue = sending.queue().clone());
         });
+        let mut change = tokio::spawn(change);
         match timeout(PATIENCE, &mut change).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::error!(%error, "sending not changed; restart the relay");
             }
             Err(_) => tracing::warn!(
-                "messages under way are slow, new settings of sending hold when they are through"
+                "what sends is still waiting for its new settings, the store may be slow"
             ),
         }
     }
