@@ -91,19 +91,24 @@ impl Door {
             } else {
                 turn = None;
             }
+            let turned = async { Some(turn.as_mut()?.await) };
             tokio::select! {
-                           slot = async { Some(turn.as_mut()?.await) }, if turn.is_some() => {
-                               turn = None;
-                               if let Some(slot) = slot {
-            self.turnstile().grant(slot);
+                slot = turned, if matches!(obstacle, Obstacle::Slots) => {
+                    turn = None;
+                    self.grant(slot);
+                }
+                () = sleep_until(until) => {}
+                () = token.changed(), if matches!(obstacle, Obstacle::Token) => {}
+                () = relay_changed => {}
+                () = lane_changed => {}
+                () = freed => {}
             }
-                           }
-                           () = sleep_until(until) => {}
-                           () = token.changed(), if matches!(obstacle, Obstacle::Token) => {}
-                           () = relay_changed => {}
-                           () = lane_changed => {}
-                           () = freed => {}
-                       }
+        }
+    }
+
+    fn grant(&self, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            self.turnstile().grant(slot);
         }
     }
 
