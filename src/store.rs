@@ -128,7 +128,8 @@ impl Receipt {
 pub trait Router: Send + Sync + 'static {
     /// The lane for a message with this reverse-path.
     fn lane(&self, reverse_path: &ReversePath) -> String;
-    /// Whether there is a lane of this name; notices in others are routed anew at start.
+    /// Whether there is a lane of this name. Notices stay in theirs as long as there is; in others
+    /// they are routed anew, at the start and at a reload.
     fn knows(&self, lane: &str) -> bool;
 }
 
@@ -284,18 +285,11 @@ impl Store {
     /// [`StoreError`]; the message is not queued then, as far as anybody can know.
     pub async fn accept(&self, draft: Draft, arrival: Arrival) -> Result<Receipt, StoreError> {
         let finished = draft.finish(Arc::clone(&self.shared.durability)).await?;
-        let router = self.shared.router();
-        let lane = router.lane(&arrival.envelope.reverse_path);
-        let name = lane.clone();
-        let accepted = self.submit(|answer| Work::Accept {
-            finished,
-            arrival: Box::new(arrival),
-            lane,
-            answer,
-        });
-        let receipt = accepted.await?;
-        self.follow_routes(&router, &name).await;
-        Ok(receipt)
+        // Routes may change before it is committed: whoever starts lanes hears of a lane that is
+        // gone, and has its mail moved.
+        let lane = self.shared.router().lane(&arrival.envelope.reverse_path);
+        let arrival = Box::new(arrival);
+        self.submit(|answer| Work::Accept { finished, arrival, lane, answer }).await
     }
 
     /// Records what became of the recipients of a message; with none left, the message goes.

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, os::unix::net::UnixDatagram};
 use o365_relay::{
     clock::Clock,
     daemon::{Daemon, Reloader},
+    sandbox,
 };
 use serde_json::Value;
 use support::{
@@ -201,6 +202,82 @@ async fn a_token_lasts_and_a_new_secret_is_a_new_token() {
     assert_eq!(changed[0], "office365.client_secret: ******** -> ******** (another value)");
     assert!(!token(&bench).is_same(&first));
     bench.relay.stop().await;
+}
+
+const OTHER: &str = "other@sandbox.example";
+
+/// Mail of laboratories goes through another mailbox than the rest.
+const LAB: &str = "[[route]]\nsenders = [\"*@lab.example\"]\nmailbox = \"other@sandbox.example\"\n";
+
+/// A tenant with two mailboxes, whose first message takes its time.
+async fn slow_place() -> Place {
+    let mailboxes = vec![support::relay::MAILBOX.to_owned(), OTHER.to_owned()];
+    let place = Place::with(sandbox::Config { mailboxes, ..Default::default() }).await;
+    place.sandbox.set_fault("slow-dot=300s*1".parse().unwrap());
+    place
+}
+
+async fn send(bench: &Bench, from: &str, subject: &str) {
+    let mut client = bench.relay.client().await;
+    client.send(from, &["a@example.com"], &mail(from, subject)).await;
+}
+
+/// Waits until that message is upstream. Its lane does not hear of it before five minutes.
+async fn slow_one(bench: &mut Bench, lane: &str) {
+    let arrivals = bench.place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["slow"]);
+    assert_eq!(arrivals[0].authenticated_as, lane);
+    assert_eq!(under_way(bench, lane), 1);
+}
+
+fn under_way(bench: &Bench, lane: &str) -> usize {
+    let lanes = bench.relay.daemon.watched().queue.lanes();
+    lanes.iter().find(|one| one.name == lane).map_or(0, |lane| lane.in_flight)
+}
+
+#[tokio::test]
+async fn one_slow_message_holds_up_its_own_mailbox_and_no_other() {
+    let mut bench = Bench::of(slow_place().await, LAB).await;
+    send(&bench, "erp@sandbox.example", "slow").await;
+    slow_one(&mut bench, support::relay::MAILBOX).await;
+    for connections in [1, 3] {
+        let reload = bench.reload(&format!("max_connections = {connections}\n{LAB}")).await;
+        assert!(!list(&reload, "changed").is_empty(), "{reload}");
+        send(&bench, "erp@sandbox.example", "behind").await;
+        send(&bench, "a@lab.example", "lab").await;
+        assert_eq!(subjects(&bench.place.arrivals(1).await), ["lab"]);
+        let lanes = bench.relay.status().await["lanes"].clone();
+        let lane =
+            lanes.as_array().unwrap().iter().find(|lane| lane["name"] == support::relay::MAILBOX);
+        let lane = lane.unwrap();
+        assert_eq!((&lane["in_flight"], &lane["takes_over"]), (&1.into(), &true.into()), "{lane}");
+    }
+    assert_eq!(bench.place.sandbox.arrivals(), 3);
+    support::relay::pass(std::time::Duration::from_secs(301)).await;
+    assert_eq!(subjects(&bench.place.arrivals(2).await), ["behind", "behind"]);
+    bench.relay.settled(5).await;
+    bench.relay.stop().await;
+    assert_eq!(bench.place.sandbox.arrivals(), 5, "each of them once");
+}
+
+#[tokio::test]
+async fn mail_under_way_stays_in_its_lane_and_what_waits_behind_it_changes() {
+    let mut bench = Bench::of(slow_place().await, &format!("max_connections = 1\n{LAB}")).await;
+    send(&bench, "a@lab.example", "slow").await;
+    slow_one(&mut bench, OTHER).await;
+    send(&bench, "a@lab.example", "behind").await;
+    bench.reload("max_connections = 1\n").await;
+    send(&bench, "a@lab.example", "new").await;
+    let arrivals = bench.place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["new"]);
+    assert_eq!(arrivals[0].authenticated_as, support::relay::MAILBOX);
+    support::relay::pass(std::time::Duration::from_secs(301)).await;
+    let arrivals = bench.place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["behind"], "without a restart");
+    assert_eq!(arrivals[0].authenticated_as, support::relay::MAILBOX);
+    bench.relay.settled(3).await;
+    bench.relay.stop().await;
+    assert_eq!(bench.place.sandbox.arrivals(), 3, "each of them once");
 }
 
 /// As many messages as there are reloads between them; each arrives, and none twice.

@@ -202,6 +202,9 @@ fn show_lane(lane: &LaneStatus, mode: Mode) -> std::io::Result<()> {
         oldest.unwrap_or_default(),
         lane.in_flight
     ))?;
+    if lane.takes_over {
+        line("  new settings: sends nothing else until what is under way has ended")?;
+    }
     show_pauses(lane)
 }
 

@@ -134,17 +134,24 @@ impl Sending {
     }
 
     /// Other settings: messages under way come to their end with the old ones, and what waits goes
-    /// on with the new ones. A token task whose settings are the same goes on.
+    /// on with the new ones, in each lane as soon as nothing is under way there. A token task whose
+    /// settings are the same goes on.
     pub async fn change(&mut self, config: SendingConfig, changes: &[Change]) {
-        if matches!(self.way, Way::Queue(_)) {
-            self.lanes.end().await;
-        }
         let SendingConfig { queue, first, others } = config;
-        if let Way::Queue(store) = &self.way
-            && let Err(error) = store.set_router(Arc::new(Lanes::new(&queue))).await
-        {
-            tracing::error!(%error, "mail that waits not routed anew, the next start will");
-        }
+        let pauses = !changes.iter().any(Change::is_of_way);
+        let before = match &self.way {
+            Way::Queue(store) => {
+                self.lanes.signal();
+                self.queue.stopped().await;
+                let before = Before::of(&self.queue, pauses);
+                let router = Arc::new(Lanes::new(&queue));
+                if let Err(error) = store.set_router(router, before.at_work()).await {
+                    tracing::error!(%error, "mail that waits not routed anew, the next start will");
+                }
+                before
+            }
+            Way::Direct(_) => Before::of(&self.queue, pauses),
+        };
         let mut old = std::mem::take(&mut self.tokens);
         let mut keep = |account: &str| {
             let same = !changes.iter().any(|change| change.is_of_token(account));
@@ -153,7 +160,6 @@ impl Sending {
         };
         let (clock, drain) = (self.clock, self.drain.clone());
         let accounts = upstreams(&mut self.tokens, &mut keep, first, others, clock, &drain);
-        let before = Before::of(&self.queue, !changes.iter().any(Change::is_of_way));
         let lanes = self.drain.part();
         match &self.way {
             Way::Queue(store) => {
@@ -166,10 +172,14 @@ impl Sending {
                 outlet.change(direct, lanes.clone());
             }
         }
-        self.lanes = lanes;
-        for task in old.into_iter().filter_map(|tokens| tokens.task) {
-            task.signal();
-        }
+        let before = std::mem::replace(&mut self.lanes, lanes);
+        let tokens: Vec<_> = old.into_iter().filter_map(|tokens| tokens.task).collect();
+        // What is under way may still have to log in.
+        drain.spawn(async move {
+            before.signaled().await;
+            before.end().await;
+            tokens.iter().for_each(Drain::signal);
+        });
     }
 }
 

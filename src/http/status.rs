@@ -185,6 +185,10 @@ pub struct LaneStatus {
     pub oldest_seconds: Option<u64>,
     /// Messages being attempted now.
     pub in_flight: usize,
+    /// Whether it sends nothing else until these have ended, since they go by settings of before a
+    /// reload.
+    #[serde(default)]
+    pub takes_over: bool,
     /// Clients that wait for their message's turn, in direct mode.
     #[serde(default)]
     pub waiting: usize,
@@ -346,6 +350,7 @@ fn lane_status(lane: LaneSnapshot, queued: Option<&LaneSummary>, now: UnixMillis
         octets: queued.map_or(0, |queued| queued.octets),
         oldest_seconds: queued.map(|queued| now.since(queued.oldest).as_secs()),
         in_flight: lane.in_flight,
+        takes_over: lane.takes_over,
         waiting: lane.waiting,
         idle_connections: lane.idle_connections,
         connection_limit: lane.connection_limit,

@@ -17,6 +17,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
@@ -82,8 +83,7 @@ impl Direct {
         drain: &Drain,
     ) -> Self {
         let router = Arc::new(Lanes::new(&config));
-        let accounts = Accounts::new(first, others, config.max_connections, clock);
-        before.pass_on(&accounts);
+        let accounts = Accounts::new(first, others, config.max_connections, &before, clock);
         let by_sender = config.routes.iter().any(|route| route.by_sender);
         let Config { sender, direct: DirectConfig { wait, .. }, .. } = config;
         let lane = |lane: LaneConfig| before.lane(lane, &sender, clock);
@@ -159,7 +159,8 @@ impl Direct {
     #[must_use]
     pub fn lanes(&self) -> Queue {
         let (accounts, lanes) = (self.accounts.clone(), Arc::clone(&self.registry));
-        Queue { accounts, lanes, by_sender: self.by_sender }
+        let (before, stopped) = (Arc::clone(&self.before), CancellationToken::new());
+        Queue { accounts, lanes, by_sender: self.by_sender, before, stopped }
     }
 
     /// Whether a message could go before its client would have waited too long: asked before the

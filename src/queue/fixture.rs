@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     LaneConfig, NoticeConfig, OnUncertain, Pace, SenderConfig, Upstream,
-    shared::{Account, Context, LaneState},
+    shared::{Account, Context, LaneState, SharedGate},
     slots::Slots,
 };
 use crate::{
@@ -44,7 +44,8 @@ pub(super) fn account(clock: Clock) -> Arc<Account> {
     });
     let token = TokenHandle::fixed(AccessToken::new("t".into(), START, START));
     let upstream = Upstream { name: String::new(), token, smarthost };
-    Arc::new(Account::new(upstream, "all", Slots::new(1), clock))
+    let gate = Arc::new(SharedGate::new("all", clock));
+    Arc::new(Account::new(upstream, gate, Slots::new(1), clock))
 }
 
 pub(super) fn lane_state(clock: Clock) -> Arc<LaneState> {

@@ -215,12 +215,15 @@ impl Lane {
         }
     }
 
-    /// Attempts under way come to their end; idle connections are closed politely.
+    /// Attempts under way come to their end; idle connections are closed politely, at once: other
+    /// lanes may wait for their room.
     async fn drain(mut self) {
+        let mut goodbyes = JoinSet::new();
+        self.turnstile.say_goodbye(&mut goodbyes);
         while let Some(done) = self.attempts.join_next_with_id().await {
             self.finished(done);
+            self.turnstile.say_goodbye(&mut goodbyes);
         }
-        let mut goodbyes = self.turnstile.say_goodbye();
         while goodbyes.join_next().await.is_some() {}
     }
 

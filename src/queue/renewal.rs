@@ -27,10 +27,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(3600);
 const STORE_RETRY: Duration = Duration::from_secs(60);
 
 /// Looks whether it is time to write, until the drain: for each account, whose own mailbox writes.
-/// `contexts` are the accounts by their place.
-pub(super) fn watch_all(contexts: &[Arc<Context>], routes: &[Route], drain: &Drain) {
-    // Two accounts may have one certificate, about which one is enough.
-    let turn = Arc::new(Mutex::new(()));
+/// `contexts` are the accounts by their place. Two of them may have one certificate, about which one
+/// letter is enough, and at a reload others look while these may not be done: each writes in its
+/// `turn`.
+pub(super) fn watch_all(
+    contexts: &[Arc<Context>],
+    routes: &[Route],
+    turn: &Arc<Mutex<()>>,
+    drain: &Drain,
+) {
     for (place, context) in contexts.iter().enumerate() {
         let is_watched = |other: &Arc<Context>| other.token.is_same(&context.token);
         let of_account = |route: &&Route| route.lane.account == place;
@@ -41,7 +46,7 @@ pub(super) fn watch_all(contexts: &[Arc<Context>], routes: &[Route], drain: &Dra
             continue;
         }
         let mailbox = route.lane.mailbox.clone();
-        let reminder = watch(Arc::clone(context), mailbox, Arc::clone(&turn), drain.clone());
+        let reminder = watch(Arc::clone(context), mailbox, Arc::clone(turn), drain.clone());
         drain.spawn(drain.vital("reminder", reminder));
     }
 }

@@ -89,7 +89,8 @@ impl Router for Lanes {
     }
 
     fn knows(&self, lane: &str) -> bool {
-        self.config(lane).is_some()
+        // One that is spelt differently now is another.
+        self.config(lane).is_some_and(|config| config.mailbox == lane)
     }
 }
 

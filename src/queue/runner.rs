@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Before, Config, Upstream,
@@ -70,6 +71,9 @@ pub struct Queue {
     pub(super) lanes: Arc<Registry>,
     /// Whether some lanes come and go with the mail of their sender.
     pub(super) by_sender: bool,
+    /// What these lanes have taken over from.
+    pub(super) before: Arc<Before>,
+    pub(super) stopped: CancellationToken,
 }
 
 /// How one account is.
@@ -96,6 +100,8 @@ pub struct LaneSnapshot {
     pub by_sender: bool,
     /// Messages being attempted.
     pub in_flight: usize,
+    /// It sends nothing else before their end, as they go by settings of before a reload.
+    pub takes_over: bool,
     /// Clients that wait for their turn, in direct mode.
     pub waiting: usize,
     /// Connections waiting for the next message.
@@ -127,7 +133,7 @@ impl Queue {
         Self::start_after(Before::default(), config, store, (first, others), clock, drain)
     }
 
-    /// The same, in place of lanes that have ended.
+    /// The same, in place of other lanes: each begins when the one before it has ended.
     #[must_use]
     pub fn start_after(
         before: Before,
@@ -137,8 +143,8 @@ impl Queue {
         clock: Clock,
         drain: &Drain,
     ) -> Self {
-        let accounts = Accounts::new(first, others, config.max_connections, clock);
-        before.pass_on(&accounts);
+        let before = Arc::new(before);
+        let accounts = Accounts::new(first, others, config.max_connections, &before, clock);
         let router = Lanes::new(&config);
         let by_sender = config.routes.iter().any(|route| route.by_sender);
         let Config { routes, sender, give_up_after, on_uncertain, notices, .. } = config;
@@ -154,15 +160,23 @@ impl Queue {
             })
         };
         let contexts: Vec<_> = accounts.all().map(context).collect();
-        renewal::watch_all(&contexts, &routes, drain);
+        renewal::watch_all(&contexts, &routes, &before.reminders, drain);
         let fixed = router.fixed().into_iter();
         let fixed = fixed.map(|lane| before.lane(lane, &sender, clock)).collect();
         let lanes = Arc::new(Registry::new(fixed));
-        let known = (before, clock);
+        let known = (Arc::clone(&before), clock);
         let starter = Starter::new(contexts, router, sender, Arc::clone(&lanes), known);
-        drain.spawn(drain.vital("starter", starter.run(drain.clone())));
+        let stopped = CancellationToken::new();
+        let stops = stopped.clone().drop_guard();
+        drain.spawn(drain.vital("starter", starter.run(drain.clone(), stops)));
         drain.spawn(drain.vital("amendments", watch_amendments(store, drain.clone())));
-        Self { accounts, lanes, by_sender }
+        Self { accounts, lanes, by_sender, before, stopped }
+    }
+
+    /// Completes when no lane is started any more, which is soon after the drain begins; those that
+    /// run may take longer.
+    pub async fn stopped(&self) {
+        self.stopped.cancelled().await;
     }
 
     /// Why no lane of some account sends, if the way to its smarthost is the reason.
@@ -197,7 +211,8 @@ impl Queue {
             name: lane.config.mailbox.clone(),
             account: self.accounts.get(lane.config.account).name.clone(),
             by_sender: place >= fixed,
-            in_flight: lane.in_flight.load(Ordering::Relaxed),
+            in_flight: lane.under_way(),
+            takes_over: lane.takes_over(),
             waiting: lane.waiting.load(Ordering::Relaxed),
             idle_connections: lane.idle_connections.load(Ordering::Relaxed),
             connection_limit: lane.connections.now(),

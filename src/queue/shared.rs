@@ -5,15 +5,18 @@ use std::{
     ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
-    LaneConfig, NoticeConfig, OnUncertain, SenderConfig, Upstream,
+    Before, LaneConfig, NoticeConfig, OnUncertain, SenderConfig, Upstream,
     pause::{Cause, Gate, Passage, Pause},
     slots::Slots,
 };
@@ -36,7 +39,7 @@ pub(super) struct Account {
     pub smarthost: Smarthost,
     pub clock: Clock,
     /// Closed by trouble on the way to the smarthost, for all lanes.
-    pub gate: SharedGate,
+    pub gate: Arc<SharedGate>,
     /// Its name, for people.
     pub name: String,
     /// Room for connections, of all accounts together.
@@ -44,10 +47,10 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub fn new(upstream: Upstream, gate: &str, slots: Slots, clock: Clock) -> Self {
+    pub fn new(upstream: Upstream, gate: Arc<SharedGate>, slots: Slots, clock: Clock) -> Self {
         let Upstream { name, token, smarthost } = upstream;
-        metrics::know_smarthost(gate);
-        Self { token, smarthost, clock, gate: SharedGate::new(gate, clock), name, slots }
+        metrics::know_smarthost(gate.name());
+        Self { token, smarthost, clock, gate, name, slots }
     }
 }
 
@@ -63,13 +66,18 @@ impl Accounts {
         first: Upstream,
         others: Vec<Upstream>,
         max_connections: usize,
+        before: &Before,
         clock: Clock,
     ) -> Self {
-        let slots = Slots::new(max_connections);
+        let slots = before.slots(max_connections);
         let alone = others.is_empty();
         let account = |upstream: Upstream| {
-            let gate = if alone { "all".to_owned() } else { format!("all of {}", upstream.name) };
-            Arc::new(Account::new(upstream, &gate, slots.clone(), clock))
+            let name = if alone { "all".to_owned() } else { format!("all of {}", upstream.name) };
+            let gate = match before.gate(&upstream.name) {
+                Some(gate) => SharedGate::heir(gate, name),
+                None => Arc::new(SharedGate::new(name, clock)),
+            };
+            Arc::new(Account::new(upstream, gate, slots.clone(), clock))
         };
         Self { first: account(first), others: others.into_iter().map(account).collect() }
     }
@@ -148,12 +156,15 @@ impl SharedGate {
         self.changed.notify_waiters();
     }
 
-    /// Takes over from a gate that it stands in for. A probe that is under way there may be
-    /// begun here too.
-    pub fn succeed(&self, before: &Self) {
+    /// The same gate: what is under way goes on to open and close it. With another name it is one
+    /// of its own, where a probe that is under way may be begun too.
+    pub fn heir(before: &Arc<Self>, name: String) -> Arc<Self> {
+        if before.name == name {
+            return Arc::clone(before);
+        }
         let mut gate = before.gate().clone();
         gate.withdraw_probe();
-        *self.gate() = gate;
+        Arc::new(Self { name, gate: Mutex::new(gate), changed: Notify::new(), clock: before.clock })
     }
 
     /// What its pauses are called in the log and the metrics.
@@ -172,8 +183,8 @@ pub(super) struct LaneState {
     pub config: LaneConfig,
     /// As whom its mail goes upstream.
     pub rewriting: Rewriting,
-    pub gate: SharedGate,
-    pub senders: Senders,
+    pub gate: Arc<SharedGate>,
+    pub senders: Arc<Senders>,
     pub connections: ConnectionLimit,
     pub in_flight: AtomicUsize,
     /// Clients that wait for their turn, in direct mode.
@@ -182,7 +193,11 @@ pub(super) struct LaneState {
     /// It takes the place of a lane that may have sent just now.
     pub is_heir: bool,
     /// Recipients counted in the last day; see [`super::quota`].
-    pub recipients_today: std::sync::atomic::AtomicU64,
+    pub recipients_today: AtomicU64,
+    /// It may have something under way until then.
+    pub end: End,
+    /// What it waits for before it begins.
+    waits_for: Mutex<Option<Arc<LaneState>>>,
 }
 
 impl LaneState {
@@ -190,32 +205,51 @@ impl LaneState {
         metrics::know_lane(&config.mailbox);
         Self {
             rewriting: sender.rewriting(&config.mailbox),
-            gate: SharedGate::new(config.mailbox.clone(), clock),
-            senders: Senders { lane: config.mailbox.clone(), clock, gates: Mutex::default() },
-            connections: ConnectionLimit {
-                most: config.max_connections,
-                lowered: Mutex::default(),
-            },
+            gate: Arc::new(SharedGate::new(config.mailbox.clone(), clock)),
+            senders: Arc::new(Senders::new(&config.mailbox, clock)),
+            connections: ConnectionLimit { most: config.max_connections, lowered: Arc::default() },
             config,
             in_flight: 0.into(),
             waiting: 0.into(),
             idle_connections: 0.into(),
             is_heir: false,
             recipients_today: 0.into(),
+            end: End::default(),
+            waits_for: Mutex::default(),
         }
     }
 
     /// Takes over from a lane of the same mailbox: what it has sent counts, and with `pauses` those
-    /// last.
+    /// last, and what is under way there goes on to open and close the gates.
     pub fn succeed(mut self, before: &Self, pauses: bool) -> Self {
         self.is_heir = true;
         self.recipients_today = before.recipients_today.load(Ordering::Relaxed).into();
         if pauses {
-            self.gate.succeed(&before.gate);
-            *self.senders.gates() = before.senders.copy();
-            self.connections.succeed(&before.connections);
+            self.gate = SharedGate::heir(&before.gate, self.config.mailbox.clone());
+            self.senders = Arc::clone(&before.senders);
+            self.connections.lowered = Arc::clone(&before.connections.lowered);
         }
         self
+    }
+
+    fn waits_for(&self) -> MutexGuard<'_, Option<Arc<Self>>> {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It does not begin before the end of that one.
+    pub fn set_waits_for(&self, before: Option<Arc<Self>>) {
+        *self.waits_for() = before;
+    }
+
+    /// Whether it has not begun yet.
+    pub fn takes_over(&self) -> bool {
+        self.waits_for().is_some()
+    }
+
+    /// Messages under way, here and where it is to take over from.
+    pub fn under_way(&self) -> usize {
+        let before = self.waits_for().clone();
+        self.in_flight.load(Ordering::Relaxed) + before.map_or(0, |before| before.under_way())
     }
 
     /// As whom a message goes upstream; notices are the mailbox's own.
@@ -229,6 +263,38 @@ impl LaneState {
         let pause = self.gate.pause().map(|pause| pause.until);
         let senders = self.senders.pauses().into_iter().map(|(_, pause)| pause.until);
         pause.into_iter().chain(senders).chain(self.connections.lowered_until()).max()
+    }
+}
+
+/// The end of a lane, for whoever takes over from it.
+#[derive(Debug, Default)]
+pub(super) struct End(watch::Sender<Option<Instant>>);
+
+impl End {
+    /// Nothing is under way any more, nor will be.
+    pub fn has_come(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// How long ago that was.
+    pub fn age(&self) -> Option<Duration> {
+        self.0.borrow().map(|ended| ended.elapsed())
+    }
+
+    /// Completes at the end.
+    pub async fn come(&self) {
+        // The sender is our own, so that it cannot be gone.
+        let _ = self.0.subscribe().wait_for(Option::is_some).await;
+    }
+}
+
+/// A lane ends when this is dropped, however that comes about.
+pub(super) struct Ending(pub Arc<LaneState>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.set_waits_for(None);
+        self.0.end.0.send_replace(Some(Instant::now()));
     }
 }
 
@@ -251,10 +317,8 @@ impl Senders {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn copy(&self) -> HashMap<String, Gate> {
-        let mut gates = self.gates().clone();
-        gates.values_mut().for_each(Gate::withdraw_probe);
-        gates
+    fn new(lane: &str, clock: Clock) -> Self {
+        Self { lane: lane.to_owned(), clock, gates: Mutex::default() }
     }
 
     pub fn passage(&self, sender: &str) -> Passage {
@@ -322,7 +386,7 @@ impl Senders {
 #[derive(Debug)]
 pub(super) struct ConnectionLimit {
     most: usize,
-    lowered: Mutex<Option<Instant>>,
+    lowered: Arc<Mutex<Option<Instant>>>,
 }
 
 /// How long a lane keeps to one connection.
@@ -335,11 +399,6 @@ impl ConnectionLimit {
             Some(since) if since.elapsed() < ONE_CONNECTION_FOR => 1,
             _ => self.most,
         }
-    }
-
-    fn succeed(&self, before: &Self) {
-        let lowered = *before.lowered.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.lowered.lock().unwrap_or_else(PoisonError::into_inner) = lowered;
     }
 
     fn lowered_until(&self) -> Option<Instant> {
@@ -412,7 +471,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn too_many_connections_lower_their_number_for_a_while() {
-        let limit = ConnectionLimit { most: 3, lowered: Mutex::default() };
+        let limit = ConnectionLimit { most: 3, lowered: Arc::default() };
         assert_eq!(limit.now(), 3);
         limit.lower();
         assert_eq!(limit.now(), 1);

@@ -5,11 +5,14 @@
 //! Whoever waits gets the next one in turn, and lanes with idle connections close them meanwhile.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified};
+
+/// As many as anybody could want, and few enough to be counted.
+const MOST: usize = 1 << 20;
 
 /// Room for one connection, until it is dropped.
 pub(super) type Slot = OwnedSemaphorePermit;
@@ -21,14 +24,38 @@ pub(super) struct Slots(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     room: Arc<Semaphore>,
+    most: Mutex<usize>,
     waiting: AtomicUsize,
     wanted: Notify,
 }
 
 impl Slots {
     pub fn new(most: usize) -> Self {
-        let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Inner { room, waiting: 0.into(), wanted: Notify::new() }))
+        let most = most.min(MOST);
+        let room = Arc::new(Semaphore::new(most));
+        let most = Mutex::new(most);
+        Self(Arc::new(Inner { room, most, waiting: 0.into(), wanted: Notify::new() }))
+    }
+
+    /// The same room, for so many from now on: whoever has a slot keeps it, and those that are too
+    /// many go as they are given back.
+    pub fn resized(&self, most: usize) -> Self {
+        let most = most.min(MOST);
+        let mut now = self.0.most.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.room.add_permits(most.saturating_sub(*now));
+        let over = now.saturating_sub(most);
+        let later = over - self.0.room.forget_permits(over);
+        if let Some(later) = u32::try_from(later).ok().filter(|later| *later > 0) {
+            let inner = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                let _waiting = Waiting::new(&inner);
+                if let Ok(slots) = inner.room.acquire_many(later).await {
+                    slots.forget();
+                }
+            });
+        }
+        *now = most;
+        self.clone()
     }
 
     /// A slot, if there is one that nobody waits for.
@@ -90,5 +117,22 @@ mod tests {
         assert!(!slots.are_wanted());
         drop(slot);
         assert!(slots.try_take().is_some());
+    }
+
+    #[tokio::test]
+    async fn other_settings_count_what_is_in_use() {
+        let slots = Slots::new(2);
+        let (one, other) = (slots.try_take().unwrap(), slots.try_take().unwrap());
+        let fewer = slots.resized(1);
+        drop(one);
+        tokio::task::yield_now().await;
+        assert!(fewer.try_take().is_none(), "the other is in use");
+        drop(other);
+        let only = fewer.clone().take().await;
+        assert!(fewer.try_take().is_none());
+        let more = fewer.resized(3);
+        let taken = (more.try_take().unwrap(), more.try_take().unwrap());
+        assert!(more.try_take().is_none());
+        drop((only, taken));
     }
 }

@@ -1,20 +1,25 @@
 //! Starts lanes: those of the configuration at once and for good, that of a sender when there is
 //! mail for it. Such a lane ends when it has nothing to do, and nothing of it is left.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
     time::sleep,
 };
+use tokio_util::sync::DropGuard;
 
 use super::{
-    Before, SenderConfig,
+    Before, SenderConfig, heir,
     lane::Lane,
     routes::Lanes,
     runner::Registry,
-    shared::{Context, LaneState},
+    shared::{Context, Ending, LaneState},
 };
 use crate::{
     clock::Clock,
@@ -31,10 +36,13 @@ pub(super) struct Starter {
     router: Lanes,
     sender: SenderConfig,
     registry: Arc<Registry>,
-    before: Before,
+    before: Arc<Before>,
     clock: Clock,
     running: JoinSet<()>,
     names: HashMap<Id, String>,
+    /// Tasks that move the mail of lanes that are gone.
+    leaving: JoinSet<String>,
+    left: HashSet<String>,
 }
 
 impl Starter {
@@ -43,49 +51,92 @@ impl Starter {
         router: Lanes,
         sender: SenderConfig,
         registry: Arc<Registry>,
-        (before, clock): (Before, Clock),
+        (before, clock): (Arc<Before>, Clock),
     ) -> Self {
         let (running, names) = (JoinSet::new(), HashMap::new());
-        Self { contexts, router, sender, registry, before, clock, running, names }
+        let (leaving, left) = (JoinSet::new(), HashSet::new());
+        Self { contexts, router, sender, registry, before, clock, running, names, leaving, left }
     }
 
-    /// Until the drain begins and every lane has ended.
-    pub async fn run(mut self, drain: Drain) {
+    /// Until the drain begins, when `stops` is dropped, and every lane has ended.
+    pub async fn run(mut self, drain: Drain, stops: DropGuard) {
+        self.start_and_stop(&drain).await;
+        drop(stops);
+        while self.running.join_next().await.is_some() {}
+        while self.leaving.join_next().await.is_some() {}
+    }
+
+    async fn start_and_stop(&mut self, drain: &Drain) {
         for lane in self.registry.fixed.clone() {
-            self.spawn(lane, false, &drain);
+            self.spawn(lane, false, drain);
         }
         let Some(store) = self.contexts.first().map(|context| context.store.clone()) else {
             return;
         };
+        let before = Arc::clone(&self.before);
+        for lane in before.working() {
+            self.start(&lane.config.mailbox, drain);
+        }
         let mut amendments = store.amendments();
-        self.start_waiting(&store, &drain).await;
+        self.start_waiting(&store, drain).await;
         loop {
             tokio::select! {
+                biased;
                 () = drain.signaled() => break,
                 lanes = store.unattended() => {
                     for lane in lanes {
-                        self.start(&lane, &drain);
+                        self.start(&lane, drain);
                     }
                 }
                 Some(ended) = self.running.join_next_with_id() => {
-                    self.ended(ended, &store, &drain).await;
+                    self.ended(ended, &store, drain).await;
+                }
+                Some(gone) = self.leaving.join_next() => {
+                    self.left.remove(&gone.unwrap_or_default());
                 }
                 changed = changed(&mut amendments) => match changed {
-                    true => self.start_waiting(&store, &drain).await,
+                    true => self.start_waiting(&store, drain).await,
                     false => break,
                 },
             }
         }
-        while self.running.join_next().await.is_some() {}
     }
 
     fn spawn(&mut self, state: Arc<LaneState>, retires: bool, drain: &Drain) {
         let context = self.contexts.get(state.config.account).or(self.contexts.first());
         let Some(context) = context.map(Arc::clone) else { return };
         let name = state.config.mailbox.clone();
-        let task = Lane::new(context, state, retires);
-        let id = self.running.spawn(drain.vital("lane", task.run(drain.clone()))).id();
+        let before = self.before.is_at_work(&name).cloned();
+        state.set_waits_for(before.clone());
+        let (ending, ends) = (Ending(Arc::clone(&state)), drain.clone());
+        let task = async move {
+            let _ending = ending;
+            if before.is_some() {
+                let store = context.store.clone();
+                heir::follow(before, store, &state.config.mailbox, &ends).await;
+                state.set_waits_for(None);
+            }
+            Lane::new(context, state, retires).run(ends).await;
+        };
+        let id = self.running.spawn(drain.vital("lane", task)).id();
         self.names.insert(id, name);
+    }
+
+    /// Has the mail of a lane moved to which no route leads any more.
+    fn leave(&mut self, name: &str, drain: &Drain) {
+        let Some(store) = self.contexts.first().map(|context| context.store.clone()) else {
+            return;
+        };
+        if !self.left.insert(name.to_owned()) {
+            return;
+        }
+        let before = self.before.is_at_work(name).cloned();
+        let (name, ends) = (name.to_owned(), drain.clone());
+        let task = async move {
+            heir::follow(before, store, &name, &ends).await;
+            name
+        };
+        self.leaving.spawn(drain.vital("rerouting", task));
     }
 
     /// Starts the lane of this name, unless it runs or no route leads to it.
@@ -95,10 +146,9 @@ impl Starter {
         {
             return;
         }
-        let Some(config) = self.router.config(name) else {
-            tracing::error!(lane = name, "mail waits in a lane that no route leads to; restart");
-            return;
-        };
+        // The mailbox of a lane may be spelt differently now.
+        let config = self.router.config(name).filter(|config| config.mailbox == name);
+        let Some(config) = config else { return self.leave(name, drain) };
         let state = self.before.lane(config, &self.sender, self.clock);
         self.registry.others().insert(name.to_owned(), Arc::clone(&state));
         self.spawn(state, true, drain);
@@ -117,7 +167,10 @@ impl Starter {
                 Err(StoreError::Poisoned | StoreError::Closed) => return,
                 Err(error) => {
                     tracing::error!(%error, "lanes with mail not readable, trying again");
-                    sleep(STORE_RETRY).await;
+                    tokio::select! {
+                        () = drain.signaled() => {}
+                        () = sleep(STORE_RETRY) => {}
+                    }
                 }
             }
         }

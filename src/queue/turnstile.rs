@@ -221,13 +221,11 @@ impl Turnstile {
     }
 
     /// Closes idle connections politely, all at once.
-    pub fn say_goodbye(&mut self) -> JoinSet<()> {
-        let mut goodbyes = JoinSet::new();
+    pub fn say_goodbye(&mut self, goodbyes: &mut JoinSet<()>) {
         for idle in self.idle.drain(..) {
             goodbyes.spawn(idle.connection.quit());
         }
         self.publish();
-        goodbyes
     }
 
     /// When to look again, at `wanted` or before: idle connections are to be closed.

@@ -1,8 +1,15 @@
 //! What can change while the store is open: limits, and which lane mail waits in.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
-use super::{Config, Router, Store, StoreError, committer::Work};
+use super::{
+    Config, Router, Store, StoreError,
+    committer::Work,
+    routing::{Rerouting, Which},
+};
 
 impl Store {
     /// The limits of `config` hold from here on; its directory is not looked at.
@@ -13,28 +20,31 @@ impl Store {
         self.shared.space.set_wanted(config.min_free_bytes);
     }
 
-    /// Mail waits in the lanes that `router` says from here on, that which waits already too.
-    /// Nothing may be under way meanwhile: a message that is could be taken up in its new lane once
-    /// more.
+    /// New mail waits in the lanes that `router` says from here on, and so does what waits already,
+    /// but for that in the lanes of `at_work`. There a message may be under way, which nobody must
+    /// take up in another lane meanwhile: [`Store::route_lane`] is for those, one by one.
     ///
     /// # Errors
-    /// [`StoreError`] if what waits could not be moved; it waits for the next start then, unless
-    /// its lane is still there.
-    pub async fn set_router(&self, router: Arc<dyn Router>) -> Result<(), StoreError> {
+    /// [`StoreError`] if what waits could not be moved. New mail takes the new routes all the same.
+    pub async fn set_router(
+        &self,
+        router: Arc<dyn Router>,
+        at_work: BTreeSet<String>,
+    ) -> Result<(), StoreError> {
         let shared = &self.shared;
         *shared.router.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&router);
-        self.submit(|answer| Work::Route { router, answer }).await
+        let rerouting = Rerouting { router, which: Which::NotIn(at_work) };
+        self.submit(|answer| Work::Route { rerouting, answer }).await
     }
 
-    /// A message may have been accepted by old routes just as new ones came. It is moved only if
-    /// its lane is gone: else it goes from there.
-    pub(super) async fn follow_routes(&self, used: &Arc<dyn Router>, lane: &str) {
-        let now = self.shared.router();
-        if Arc::ptr_eq(used, &now) || now.knows(lane) {
-            return;
-        }
-        if let Err(error) = self.submit(|answer| Work::Route { router: now, answer }).await {
-            tracing::error!(%error, lane, "mail of a lane that is gone waits for a restart");
-        }
+    /// What waits in `lane` goes to where the routes lead that hold now; whoever may have something
+    /// to do for it is told. None of its messages may be under way.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing has been moved then.
+    pub async fn route_lane(&self, lane: &str) -> Result<(), StoreError> {
+        let which = Which::In(lane.to_owned());
+        let rerouting = Rerouting { router: self.shared.router(), which };
+        self.submit(|answer| Work::Route { rerouting, answer }).await
     }
 }

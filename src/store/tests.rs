@@ -10,6 +10,7 @@ mod ahead;
 mod damage;
 mod pruning;
 mod putting_off;
+mod routes;
 mod starting;
 mod statements;
 mod survey;

@@ -1,16 +1,15 @@
 //! What the committer is asked to do, and how each of it is answered.
 
-use std::sync::Arc;
-
 use rusqlite::Transaction;
 use tokio::sync::oneshot;
 
 use super::{
-    Arrival, Receipt, Reminder, Router, Settlement, ahead, attempts,
+    Arrival, Receipt, Reminder, Settlement, ahead, attempts,
     draft::{Finished, FinishedBody},
     due,
     error::StoreError,
-    routing, totals,
+    routing::Rerouting,
+    totals,
     write::{self, Effects},
 };
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
@@ -61,9 +60,8 @@ pub(super) enum Work {
     Look {
         answer: Answer<()>,
     },
-    /// What waits goes to the lanes that this router says.
     Route {
-        router: Arc<dyn Router>,
+        rerouting: Rerouting,
         answer: Answer<()>,
     },
     /// A reader has met damage when there had been `rebuilds`; `again` if it had right before.
@@ -131,7 +129,7 @@ impl Work {
             Self::SetAside { sequence, reason, .. } => {
                 due::hold(change, *sequence, reason).map(|_| ())
             }
-            Self::Route { router, .. } => routing::route(change, router.as_ref()),
+            Self::Route { rerouting, .. } => rerouting.run(change, effects),
             Self::Look { .. } | Self::Repair { .. } | Self::Stop { .. } => Ok(()),
         }
     }

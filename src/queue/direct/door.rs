@@ -7,6 +7,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
+    task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -168,7 +169,8 @@ impl Door {
                 () = wanted, if has_idle => {}
             }
         }
-        let mut goodbyes = self.turnstile().say_goodbye();
+        let mut goodbyes = JoinSet::new();
+        self.turnstile().say_goodbye(&mut goodbyes);
         while goodbyes.join_next().await.is_some() {}
         true
     }
