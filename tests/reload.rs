@@ -280,6 +280,37 @@ async fn mail_under_way_stays_in_its_lane_and_what_waits_behind_it_changes() {
     assert_eq!(bench.place.sandbox.arrivals(), 3, "each of them once");
 }
 
+#[tokio::test]
+async fn a_mailbox_is_the_same_however_it_is_spelt_and_whatever_leads_to_it() {
+    let place = slow_place().await;
+    let file = place.directory.path().join("config.toml");
+    let fixed = std::fs::read_to_string(&file).unwrap();
+    let mailbox = format!("mailbox = {:?}\n", support::relay::MAILBOX);
+    let by_sender = fixed.replace(&mailbox, &format!("mailbox = \"sender\"\ndefault_{mailbox}"));
+    assert_ne!(by_sender, fixed);
+    place.write("config.toml", &by_sender);
+    let mut bench = Bench::of(place, "").await;
+    send(&bench, OTHER, "slow").await;
+    slow_one(&mut bench, OTHER).await;
+    send(&bench, support::relay::MAILBOX, "early").await;
+    assert_eq!(subjects(&bench.place.arrivals(1).await), ["early"]);
+
+    bench.text = fixed;
+    let route = "[[route]]\nsenders = [\"other@*\"]\nmailbox = \"Other@Sandbox.Example\"\n";
+    bench.reload(&route.replace("other@*", OTHER)).await;
+    send(&bench, OTHER, "behind").await;
+    send(&bench, "erp@sandbox.example", "others").await;
+    assert_eq!(subjects(&bench.place.arrivals(1).await), ["others"]);
+    assert_eq!(under_way(&bench, "Other@Sandbox.Example"), 1);
+    support::relay::pass(std::time::Duration::from_secs(301)).await;
+    let arrivals = bench.place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["behind"]);
+    assert!(arrivals[0].authenticated_as.eq_ignore_ascii_case(OTHER));
+    bench.relay.settled(4).await;
+    bench.relay.stop().await;
+    assert_eq!(bench.place.sandbox.arrivals(), 4, "each of them once");
+}
+
 /// As many messages as there are reloads between them; each arrives, and none twice.
 #[tokio::test]
 async fn under_load_each_message_arrives_once() {
@@ -340,6 +371,91 @@ async fn in_direct_mode_the_next_message_goes_by_the_new_way() {
     let reply = client.say(&format!("{message}.")).await;
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(subjects(&bench.place.arrivals(1).await), ["direct"]);
+    bench.relay.stop().await;
+}
+
+/// Direct mode with this fault and these settings, and a token.
+async fn direct(fault: &str, keys: &str) -> Bench {
+    let mut place = Place::new().await;
+    place.set.retain(|setting| !setting.starts_with("office365.pace"));
+    place.set("queue.mode=direct");
+    place.set("queue.direct_wait=60s");
+    if !fault.is_empty() {
+        place.sandbox.set_fault(fault.parse().unwrap());
+    }
+    let bench = Bench::of(place, keys).await;
+    bench.relay.daemon.watched().queue.accounts()[0].token.clone().valid().await;
+    bench
+}
+
+/// A client of its own that waits for the reply to its message.
+fn sending(bench: &Bench, subject: &str) -> tokio::task::JoinHandle<String> {
+    let (smtp, text) = (bench.relay.smtp(), mail("erp@sandbox.example", subject));
+    tokio::spawn(async move {
+        let mut client = Client::connect(smtp).await;
+        client.envelope("erp@sandbox.example", &["a@example.com"]).await;
+        assert!(client.say("DATA").await.starts_with("354"));
+        client.say(&format!("{text}.")).await
+    })
+}
+
+/// Until so many clients wait for their turn and so many messages are under way.
+async fn lane_has(bench: &Bench, waiting: usize, in_flight: usize) {
+    until(&format!("{waiting} waiting and {in_flight} under way"), async || {
+        let lanes = bench.relay.daemon.watched().queue.lanes();
+        (lanes[0].waiting == waiting && lanes[0].in_flight == in_flight).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_direct_mode_who_waits_goes_on_to_wait_and_all_keep_one_pace() {
+    let pace = "pace = \"steady\"\nmessages_per_minute = 10\n";
+    let mut bench = direct("", pace).await;
+    for subject in ["one", "two"] {
+        assert!(sending(&bench, subject).await.unwrap().starts_with("250"));
+    }
+    let early = sending(&bench, "early");
+    lane_has(&bench, 1, 0).await;
+    for connections in [1, 3] {
+        bench.reload(&format!("{pace}max_connections = {connections}\n")).await;
+        lane_has(&bench, 1, 0).await;
+    }
+    let late = sending(&bench, "late");
+    lane_has(&bench, 2, 0).await;
+    support::relay::pass(std::time::Duration::from_millis(6_500)).await;
+    assert!(early.await.unwrap().starts_with("250"));
+    lane_has(&bench, 1, 0).await;
+    assert_eq!(bench.place.sandbox.arrivals(), 3, "one in six seconds");
+    support::relay::pass(std::time::Duration::from_secs(6)).await;
+    assert!(late.await.unwrap().starts_with("250"));
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn in_direct_mode_what_is_under_way_counts_for_the_connections() {
+    let keys = |wait: u32| {
+        format!("max_connections = 1\npace = \"unlimited\"\n[queue]\ndirect_wait = \"{wait}s\"\n")
+    };
+    let mut bench = direct("slow-dot=15s*1", &keys(55)).await;
+    bench.place.set.retain(|setting| !setting.starts_with("queue.direct_wait"));
+    let slow = sending(&bench, "slow");
+    lane_has(&bench, 0, 1).await;
+    let early = sending(&bench, "early");
+    lane_has(&bench, 1, 1).await;
+    for wait in [56, 57] {
+        bench.reload(&keys(wait)).await;
+        lane_has(&bench, 1, 1).await;
+    }
+    let late = sending(&bench, "late");
+    lane_has(&bench, 2, 1).await;
+    assert_eq!(subjects(&bench.place.arrivals(1).await), ["slow"]);
+    assert_eq!(bench.place.sandbox.arrivals(), 1, "there is one connection");
+    support::relay::pass(std::time::Duration::from_secs(16)).await;
+    for sent in [slow, early, late] {
+        let reply = sent.await.unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
     bench.relay.stop().await;
 }
 

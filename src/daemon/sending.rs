@@ -104,7 +104,7 @@ impl Sending {
                 (queue, Way::Queue(store))
             }
             Keeping::Transit(transit) => {
-                let direct = Direct::start_after(before, queue, accounts, clock, &lanes);
+                let direct = Direct::start(queue, accounts.0, accounts.1, clock, &lanes);
                 let queue = direct.lanes();
                 (queue, Way::Direct(Arc::new(DirectOutlet::new(transit, direct, lanes.clone()))))
             }
@@ -167,7 +167,7 @@ impl Sending {
                     Queue::start_after(before, queue, store.clone(), accounts, clock, &lanes);
             }
             Way::Direct(outlet) => {
-                let direct = Direct::start_after(before, queue, accounts, clock, &lanes);
+                let direct = outlet.direct().succeed(before, queue, accounts, clock, &lanes);
                 self.queue = direct.lanes();
                 outlet.change(direct, lanes.clone());
             }

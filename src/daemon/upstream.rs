@@ -38,8 +38,13 @@ impl DirectOutlet {
         Self { transit, now: RwLock::new(Arc::new(InUse { direct, drain })) }
     }
 
-    /// Messages from here on go by another way. Those that are waiting for their turn or are under
-    /// way come to their end by the old one.
+    /// What sends now.
+    pub fn direct(&self) -> Direct {
+        self.in_use().direct.clone()
+    }
+
+    /// Messages from here on go by another way. Those that are under way come to their end by the
+    /// old one.
     pub fn change(&self, direct: Direct, drain: Drain) {
         let next = Arc::new(InUse { direct, drain });
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = next;

@@ -8,13 +8,14 @@
 //! | 4yz | anything else, with the reason: upstream's 4yz, a pause, no token, no turn, a shutdown |
 
 use std::{
-    collections::HashMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     sync::oneshot,
+    task::JoinSet,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,8 +23,9 @@ use tracing::Instrument;
 
 use super::{
     Before, Config, DirectConfig, LaneConfig, Lanes, SenderConfig, Upstream,
+    heir::key,
     runner::{Queue, Registry},
-    shared::{Account, Accounts, LaneState},
+    shared::{Account, Accounts, Ending, LaneState},
     transaction::{self, Origin, Transaction},
 };
 use crate::{
@@ -36,9 +38,11 @@ use crate::{
 
 mod answer;
 mod door;
+mod doors;
 
 use answer::{Words, conclude, draining, hung_up, paused, shut_down_midway, unreadable};
 use door::Door;
+use doors::{Doors, Next};
 
 /// Sends messages on while their clients wait. Clones are cheap.
 #[derive(Clone)]
@@ -49,7 +53,9 @@ pub struct Direct {
     registry: Arc<Registry>,
     before: Arc<Before>,
     /// By the name of the lane. That of a sender is there only as long as it remembers something.
-    doors: Arc<Mutex<HashMap<String, Arc<Door>>>>,
+    doors: Arc<Mutex<Doors>>,
+    /// What goes by other settings now.
+    next: Arc<Next>,
     by_sender: bool,
     clock: Clock,
     wait: Duration,
@@ -70,13 +76,40 @@ impl Direct {
         clock: Clock,
         drain: &Drain,
     ) -> Self {
-        Self::start_after(Before::default(), config, (first, others), clock, drain)
+        let upstreams = (first, others);
+        let direct =
+            Self::new(Before::default(), Doors::default(), config, upstreams, clock, drain);
+        direct.open_fixed();
+        direct
     }
 
-    /// The same, in place of one that comes to its end once nobody waits at it any more.
+    /// The same by other settings. Clients that wait for their turn go on to wait there; what is
+    /// under way comes to its end by the old settings, and counts.
     #[must_use]
-    pub fn start_after(
+    pub fn succeed(
+        &self,
         before: Before,
+        config: Config,
+        upstreams: (Upstream, Vec<Upstream>),
+        clock: Clock,
+        drain: &Drain,
+    ) -> Self {
+        let next = {
+            // From here on no door is opened but there.
+            let doors = self.doors();
+            let before_next = doors.to_be_followed();
+            let next = Self::new(before, before_next, config, upstreams, clock, drain);
+            let _ = self.next.direct.set(next.clone());
+            next
+        };
+        next.open_fixed();
+        self.next.is_there.cancel();
+        next
+    }
+
+    fn new(
+        before: Before,
+        doors: Doors,
         config: Config,
         (first, others): (Upstream, Vec<Upstream>),
         clock: Clock,
@@ -88,44 +121,65 @@ impl Direct {
         let Config { sender, direct: DirectConfig { wait, .. }, .. } = config;
         let lane = |lane: LaneConfig| before.lane(lane, &sender, clock);
         let registry = Arc::new(Registry::new(router.fixed().into_iter().map(lane).collect()));
-        let (before, doors, drain) = (Arc::new(before), Arc::default(), drain.clone());
-        let direct = Self {
+        Self {
             accounts,
             router,
             sender,
             registry,
-            before,
-            doors,
+            before: Arc::new(before),
+            doors: Arc::new(Mutex::new(doors)),
+            next: Arc::default(),
             by_sender,
             clock,
             wait,
-            drain,
-        };
-        for lane in &direct.registry.fixed {
-            direct.open(&mut direct.doors(), Arc::clone(lane));
+            drain: drain.clone(),
         }
-        direct
     }
 
-    fn doors(&self) -> MutexGuard<'_, HashMap<String, Arc<Door>>> {
+    fn open_fixed(&self) {
+        let mut doors = self.doors();
+        for lane in &self.registry.fixed {
+            self.open(&mut doors, Arc::clone(lane));
+        }
+    }
+
+    fn doors(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, doors: &mut HashMap<String, Arc<Door>>, lane: Arc<LaneState>) -> Arc<Door> {
+    fn open(&self, doors: &mut Doors, lane: Arc<LaneState>) -> Arc<Door> {
         let name = lane.config.mailbox.clone();
+        if let Some(door) = doors.open.get(&name) {
+            return Arc::clone(door);
+        }
         let account = Arc::clone(self.accounts.get(lane.config.account));
-        let door = Arc::new(Door::new(account, lane));
-        doors.insert(name, Arc::clone(&door));
+        let door = Arc::new(match doors.before.remove(&key(&name)) {
+            Some(before) => {
+                let mut goodbyes = JoinSet::new();
+                let door = Door::heir(&before, account, lane, &mut goodbyes);
+                self.drain.spawn(async move { while goodbyes.join_next().await.is_some() {} });
+                door
+            }
+            None => Door::new(account, lane),
+        });
+        doors.open.insert(name, Arc::clone(&door));
         let tender = self.clone().tend(Arc::clone(&door));
         self.drain.spawn(self.drain.vital("door", tender));
         door
     }
 
-    /// The door of a lane, opened if need be.
+    /// The door of a lane, opened if need be; none if that is for other settings to do.
     fn door(&self, name: &str) -> Option<Arc<Door>> {
         let mut doors = self.doors();
-        if let Some(door) = doors.get(name) {
+        if let Some(door) = doors.open.get(name) {
             return Some(Arc::clone(door));
+        }
+        if self.next.direct.get().is_some() {
+            return None;
+        }
+        let fixed = self.registry.fixed.iter().find(|lane| lane.config.mailbox == name);
+        if let Some(lane) = fixed {
+            return Some(self.open(&mut doors, Arc::clone(lane)));
         }
         let config = self.router.config(name)?;
         let lane = self.before.lane(config, &self.sender, self.clock);
@@ -133,9 +187,10 @@ impl Direct {
         Some(self.open(&mut doors, lane))
     }
 
-    /// Keeps a door's connections in order; ends with the drain, or when a sender's lane has
-    /// nothing to do and remembers nothing.
+    /// Keeps a door's connections in order; ends with the drain, when another door takes over, or
+    /// when a sender's lane has nothing to do and remembers nothing.
     async fn tend(self, door: Arc<Door>) {
+        let _ending = Ending(Arc::clone(&door.lane));
         let name = door.lane.config.mailbox.clone();
         let retires = self.registry.others().contains_key(&name);
         while !door.tend(&self.drain, retires).await {
@@ -143,7 +198,7 @@ impl Direct {
                 let mut doors = self.doors();
                 // Ours and the map's: nobody waits at it, and nobody comes while the map is locked.
                 if Arc::strong_count(&door) == 2 {
-                    doors.remove(&name);
+                    doors.open.remove(&name);
                     self.registry.others().remove(&name);
                     return;
                 }
@@ -201,21 +256,23 @@ impl Direct {
         body: PassingBody,
         gone: impl Future<Output = ()>,
     ) -> Result<Taken, Reply> {
-        let name = self.router.lane(&entry.reverse_path);
-        let Some(door) = self.door(&name) else { return Err(unreadable()) };
         let id = entry.id;
         tokio::pin!(gone);
-        let connection = tokio::select! {
-            biased;
-            () = self.drain.signaled() => return Err(draining()),
-            entered = door.wait(&entry, Instant::now() + self.wait) => entered?,
-            () = &mut gone => return Err(hung_up(id)),
+        let deadline = Instant::now() + self.wait;
+        let mut next = None;
+        let (door, connection, drain) = loop {
+            let direct: &Self = next.as_ref().unwrap_or(self);
+            match direct.turn(&entry, deadline, gone.as_mut()).await {
+                Ok((door, connection)) => break (door, connection, direct.drain.clone()),
+                Err(Some(refusal)) => return Err(refusal),
+                Err(None) => next = direct.next.direct.get().cloned(),
+            }
         };
         let (answer, mut answered) = oneshot::channel();
         let attempt = Attempt { door, entry, body, done: false };
         // A task of its own, so that it comes to its end whatever becomes of the session.
-        let attempt = attempt.run(connection, answer, self.drain.clone());
-        self.drain.spawn(attempt.in_current_span());
+        let attempt = attempt.run(connection, answer, drain.clone());
+        drain.spawn(attempt.in_current_span());
         let mut listens = true;
         loop {
             tokio::select! {
@@ -226,9 +283,38 @@ impl Direct {
                     }
                     return answer.unwrap_or_else(|_| Err(unreadable()));
                 }
-                () = self.drain.last_call() => return Err(shut_down_midway()),
+                () = drain.last_call() => return Err(shut_down_midway()),
                 () = &mut gone, if listens => listens = false,
             }
+        }
+    }
+
+    /// Waits for a message's turn until `deadline`, as long as these settings hold: with others,
+    /// there is no reply but the turn is to be waited for there. Returns a connection too, if one is
+    /// idle.
+    async fn turn(
+        &self,
+        entry: &Entry,
+        deadline: Instant,
+        gone: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(Arc<Door>, Option<Connection>), Option<Reply>> {
+        let name = self.router.lane(&entry.reverse_path);
+        let entered = match self.door(&name) {
+            None => Err(unreadable()),
+            Some(door) => tokio::select! {
+                biased;
+                () = self.next.is_there.cancelled() => Err(unreadable()),
+                () = self.drain.signaled() => Err(draining()),
+                entered = door.wait(entry, deadline) => {
+                    entered.map(|connection| (door, connection))
+                }
+                () = gone => return Err(Some(hung_up(entry.id))),
+            },
+        };
+        match (entered, self.next.direct.get()) {
+            // Whatever stands in the way, the next settings may not.
+            (Err(_), Some(_)) => Err(None),
+            (entered, _) => entered.map_err(Some),
         }
     }
 }
@@ -271,8 +357,7 @@ impl Attempt {
             connection => connection,
         };
         self.done = true;
-        self.door.turnstile().leave(connection, not_relayed);
-        self.door.freed.notify_waiters();
+        self.door.leave(connection, not_relayed).await;
     }
 }
 
@@ -294,8 +379,7 @@ impl Drop for Attempt {
         if !self.done {
             tracing::error!(queue_id = %self.entry.id, "attempt broke off");
             self.door.lane.senders.withdraw_probe(self.entry.reverse_path.as_str());
-            self.door.turnstile().broken();
-            self.door.freed.notify_waiters();
+            self.door.broken();
         }
     }
 }

@@ -117,7 +117,8 @@ impl Before {
     }
 }
 
-fn key(mailbox: &str) -> String {
+/// A mailbox however it is spelt.
+pub(super) fn key(mailbox: &str) -> String {
     mailbox.to_lowercase()
 }
 

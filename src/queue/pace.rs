@@ -33,6 +33,13 @@ impl Bucket {
         Self { pace, tokens: 0.0, filled: now }
     }
 
+    /// Another pace. Nobody knows what the old one has let through, so that it begins empty.
+    pub fn change(&mut self, pace: Pace, now: Instant) {
+        if self.pace != pace {
+            *self = Self::empty(pace, now);
+        }
+    }
+
     /// Takes a token.
     ///
     /// # Errors

@@ -31,6 +31,12 @@ impl Quota {
         quota
     }
 
+    /// The same count against another limit.
+    #[must_use]
+    pub fn limited(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
     /// Recipients counted at `now`.
     pub fn used(&mut self, now: UnixMillis) -> u64 {
         self.count_future_as_now(now);

@@ -79,6 +79,30 @@ impl Turnstile {
         }
     }
 
+    /// Other settings: what is under way, what has been sent and whom to still counts. Connections
+    /// that are idle say `goodbyes`, as they are logged in by the old settings.
+    pub fn take_over(
+        &mut self,
+        account: Arc<Account>,
+        state: Arc<LaneState>,
+        goodbyes: &mut JoinSet<()>,
+    ) {
+        self.say_goodbye(goodbyes);
+        self.spare = None;
+        self.bucket.change(state.config.pace, Instant::now());
+        self.quota = match (state.config.recipients_per_day, self.quota.take()) {
+            (Some(limit), Some(quota)) => Some(quota.limited(limit)),
+            (limit, _) => limit.map(|limit| Quota::new(limit, [])),
+        };
+        (self.account, self.state) = (account, state);
+        self.publish();
+    }
+
+    /// Whether it goes by the settings of this lane.
+    pub fn is_of(&self, lane: &Arc<LaneState>) -> bool {
+        Arc::ptr_eq(&self.state, lane)
+    }
+
     /// From here on recipients are counted.
     pub fn count(&mut self, quota: Quota) {
         self.quota = Some(quota);

@@ -32,9 +32,11 @@ pub(super) struct Door {
     pub lane: Arc<LaneState>,
     /// Held by the message whose turn is next: the others come in the order of their final dots.
     line: tokio::sync::Mutex<()>,
-    turnstile: Mutex<Turnstile>,
-    /// An attempt has ended.
-    pub freed: Notify,
+    /// Shared with the door that this one has taken over from, so that what is under way there
+    /// counts here. It lets nobody through but at the last of them.
+    turnstile: Arc<Mutex<Turnstile>>,
+    /// An attempt has ended, or another door has taken over.
+    freed: Arc<Notify>,
 }
 
 impl Door {
@@ -46,11 +48,31 @@ impl Door {
             let counted = lane.recipients_today.load(Ordering::Relaxed);
             turnstile.count(Quota::new(limit, [(account.clock.now(), counted)]));
         }
-        let (line, turnstile) = (tokio::sync::Mutex::default(), Mutex::new(turnstile));
-        Self { account, lane, line, turnstile, freed: Notify::new() }
+        let turnstile = Arc::new(Mutex::new(turnstile));
+        Self {
+            account,
+            lane,
+            line: tokio::sync::Mutex::default(),
+            turnstile,
+            freed: Arc::default(),
+        }
     }
 
-    pub fn turnstile(&self) -> MutexGuard<'_, Turnstile> {
+    /// One that takes the place of another, which lets nobody through from here on.
+    pub fn heir(
+        before: &Self,
+        account: Arc<Account>,
+        lane: Arc<LaneState>,
+        goodbyes: &mut JoinSet<()>,
+    ) -> Self {
+        let (line, freed) = (tokio::sync::Mutex::default(), Arc::clone(&before.freed));
+        let turnstile = Arc::clone(&before.turnstile);
+        before.turnstile().take_over(Arc::clone(&account), Arc::clone(&lane), goodbyes);
+        freed.notify_waiters();
+        Self { account, lane, line, turnstile, freed }
+    }
+
+    fn turnstile(&self) -> MutexGuard<'_, Turnstile> {
         self.turnstile.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -132,17 +154,55 @@ impl Door {
     /// gives that up.
     fn enter(&self, entry: &Entry) -> Result<Result<Option<Connection>, Obstacle>, Reply> {
         self.is_not_held(entry)?;
+        let mut turnstile = self.turnstile();
+        if !turnstile.is_of(&self.lane) {
+            return Ok(Err(Obstacle::Connections)); // until the client has heard of the heir
+        }
         let sender = entry.reverse_path.as_str();
         let passage = self.lane.senders.passage(sender);
-        let entered = self.turnstile().enter(entry.recipients.len() as u64);
+        let entered = turnstile.enter(entry.recipients.len() as u64);
         if entered.is_err() && passage == Passage::Probe {
             self.lane.senders.withdraw_probe(sender);
         }
         Ok(entered)
     }
 
+    /// An attempt has ended. Its connection is for the next, unless that goes by other settings.
+    pub async fn leave(&self, connection: Option<Connection>, not_relayed: u64) {
+        let mut connection = connection;
+        if !self.turnstile().is_of(&self.lane)
+            && let Some(old) = connection.take()
+        {
+            old.quit().await;
+        }
+        let left_over = {
+            let mut turnstile = self.turnstile();
+            let fits = turnstile.is_of(&self.lane);
+            let (next, left_over) = if fits { (connection, None) } else { (None, connection) };
+            turnstile.leave(next, not_relayed);
+            left_over
+        };
+        self.freed.notify_waiters();
+        if let Some(old) = left_over {
+            old.quit().await; // it has been taken over just now
+        }
+    }
+
+    /// An attempt has broken off by a fault of this program.
+    pub fn broken(&self) {
+        self.turnstile().broken();
+        self.freed.notify_waiters();
+    }
+
+    /// Whether what it counts would be missed: attempts under way, what has just been sent.
+    pub fn counts(&self) -> bool {
+        let mut turnstile = self.turnstile();
+        !turnstile.is_still() || turnstile.counted() > 0 || turnstile.full_at() > Instant::now()
+    }
+
     /// Closes connections that have been idle for long enough, or whose room others wait for, and
-    /// all at the end, which is when this returns true. With `retires` it returns false as soon as
+    /// all at the end, which is when this returns true; another door that has taken over is an end
+    /// too. With `retires` it returns false as soon as
     /// there is nothing to keep.
     pub async fn tend(&self, drain: &Drain, retires: bool) -> bool {
         loop {
@@ -152,6 +212,9 @@ impl Door {
             let wanted = self.account.slots.wanted();
             let (until, has_idle) = {
                 let mut turnstile = self.turnstile();
+                if !turnstile.is_of(&self.lane) {
+                    return true;
+                }
                 turnstile.close_idle();
                 if turnstile.has_idle() {
                     turnstile.rest();
@@ -170,7 +233,12 @@ impl Door {
             }
         }
         let mut goodbyes = JoinSet::new();
-        self.turnstile().say_goodbye(&mut goodbyes);
+        {
+            let mut turnstile = self.turnstile();
+            if turnstile.is_of(&self.lane) {
+                turnstile.say_goodbye(&mut goodbyes);
+            }
+        }
         while goodbyes.join_next().await.is_some() {}
         true
     }
