@@ -379,7 +379,6 @@ async fn direct(fault: &str, keys: &str) -> Bench {
     let mut place = Place::new().await;
     place.set.retain(|setting| !setting.starts_with("office365.pace"));
     place.set("queue.mode=direct");
-    place.set("queue.direct_wait=60s");
     if !fault.is_empty() {
         place.sandbox.set_fault(fault.parse().unwrap());
     }
@@ -410,15 +409,21 @@ async fn lane_has(bench: &Bench, waiting: usize, in_flight: usize) {
 
 #[tokio::test]
 async fn in_direct_mode_who_waits_goes_on_to_wait_and_all_keep_one_pace() {
-    let pace = "pace = \"steady\"\nmessages_per_minute = 10\n";
-    let mut bench = direct("", pace).await;
+    let keys = |connections: u32| {
+        format!(
+            "max_connections = {connections}\npace = \"steady\"\nmessages_per_minute = 10\n\
+             [queue]\ndirect_wait = \"60s\"\n"
+        )
+    };
+    let mut bench = direct("", &keys(2)).await;
     for subject in ["one", "two"] {
         assert!(sending(&bench, subject).await.unwrap().starts_with("250"));
     }
     let early = sending(&bench, "early");
     lane_has(&bench, 1, 0).await;
     for connections in [1, 3] {
-        bench.reload(&format!("{pace}max_connections = {connections}\n")).await;
+        let reload = bench.reload(&keys(connections)).await;
+        assert_eq!(list(&reload, "changed").len(), 1, "{reload}");
         lane_has(&bench, 1, 0).await;
     }
     let late = sending(&bench, "late");
@@ -438,13 +443,13 @@ async fn in_direct_mode_what_is_under_way_counts_for_the_connections() {
         format!("max_connections = 1\npace = \"unlimited\"\n[queue]\ndirect_wait = \"{wait}s\"\n")
     };
     let mut bench = direct("slow-dot=15s*1", &keys(55)).await;
-    bench.place.set.retain(|setting| !setting.starts_with("queue.direct_wait"));
     let slow = sending(&bench, "slow");
     lane_has(&bench, 0, 1).await;
     let early = sending(&bench, "early");
     lane_has(&bench, 1, 1).await;
     for wait in [56, 57] {
-        bench.reload(&keys(wait)).await;
+        let reload = bench.reload(&keys(wait)).await;
+        assert_eq!(list(&reload, "changed").len(), 1, "{reload}");
         lane_has(&bench, 1, 1).await;
     }
     let late = sending(&bench, "late");

@@ -101,6 +101,19 @@ mod tests {
     }
 
     #[test]
+    fn another_pace_gives_nothing_away_and_the_same_one_forgets_nothing() {
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        let steady = Pace::PerMinute(NonZeroU32::new(1).unwrap());
+        let mut bucket = Bucket::new(Pace::Unlimited, now);
+        assert!((0..100).all(|_| bucket.take(now).is_ok()));
+        bucket.change(steady, now);
+        assert!(bucket.take(now).is_err());
+        bucket.change(steady, now + minute);
+        assert!(bucket.take(now + minute).is_ok());
+        assert!(bucket.take(now + minute).is_err());
+    }
+
+    #[test]
     fn unlimited_never_waits() {
         let mut bucket = Bucket::new(Pace::Unlimited, Instant::now());
         assert!((0..10_000).all(|_| bucket.take(Instant::now()).is_ok()));
