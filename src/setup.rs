@@ -191,7 +191,7 @@ pub async fn run(plan: &Plan, clock: Clock, tell: Tell<'_>) -> Result<Done, Setu
         path: Record::path_for(&plan.config),
         reason: "the service principal is missing".into(),
     })?;
-    let configuration = text::configuration(plan, &access.client_id);
+    let configuration = text::configuration(plan, &access.client_id, record.secret_ends.as_deref());
     changed |= put(plan, &mut record, &plan.config, &configuration, tell)?;
     changed |= put(plan, &mut record, &plan.script(), &access.script(), tell)?;
     Ok(Done { changed, access, drop_in: text::drop_in(plan) })

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "setup/again.rs"]
+mod again;
 mod operator;
 
 use std::{

@@ -127,7 +127,10 @@ fn print_only(wanted: &Wanted) -> Result<(), Failure> {
             "certificate_file = \"/etc/o365-relay/certificate.pem\"\n\
              private_key_file = \"/etc/o365-relay/private_key.pem\""
         }
-        CredentialKind::Secret => "client_secret_file = \"/etc/o365-relay/client_secret\"",
+        CredentialKind::Secret => {
+            "client_secret_file = \"/etc/o365-relay/client_secret\"\n\
+             client_secret_expires = \"THE DAY, SUCH AS 2027-03-01\""
+        }
     };
     let quoted = |text: &str| toml::Value::from(text).to_string();
     Ok(line(format!(

@@ -49,6 +49,9 @@ pub struct Record {
     pub(super) role_assignment: Option<String>,
     /// The certificate is uploaded, or the secret is made; then this is the id of its entry.
     pub(super) uploaded: Option<String>,
+    /// The day on which the secret ends, such as `2027-03-01`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) secret_ends: Option<String>,
     /// Files that were written, with a digest unless they are secret.
     pub(super) files: BTreeMap<PathBuf, Option<String>>,
 }
@@ -176,6 +179,7 @@ impl Record {
             service_principal: None,
             role_assignment: None,
             uploaded: None,
+            secret_ends: None,
             files: BTreeMap::new(),
         }
     }

@@ -78,6 +78,7 @@ impl Registrar<'_> {
             self.record.service_principal = None;
             self.record.role_assignment = None;
             self.record.uploaded = None;
+            self.record.secret_ends = None;
             self.note(&format!("application {} is gone from the tenant", known.client_id))?;
         }
         let mut body = json!({
@@ -188,8 +189,14 @@ impl Registrar<'_> {
         let path = format!("applications/{}?$select=id,passwordCredentials", application.id);
         let shown = self.graph.get("look at the secrets", path).await?;
         let list = shown["passwordCredentials"].as_array().cloned().unwrap_or_default();
-        let there = |id: &str| list.iter().any(|one| one["keyId"] == *id);
-        if self.record.uploaded.as_deref().is_some_and(there) && files::read(&file)?.is_some() {
+        let uploaded = self.record.uploaded.as_deref();
+        let there = list.iter().find(|one| uploaded.is_some_and(|id| one["keyId"] == *id));
+        if let (Some(there), Some(_)) = (there, files::read(&file)?) {
+            let end = day(&there["endDateTime"]);
+            if self.record.secret_ends.is_none() && end.is_some() {
+                self.record.secret_ends = end;
+                self.record.save(&self.plan.config)?;
+            }
             return Ok(());
         }
         // A run that was cut short may have made one that nobody knows.
@@ -205,7 +212,7 @@ impl Registrar<'_> {
         let end = self.now.0.saturating_add(i64::from(self.plan.days).saturating_mul(86_400_000));
         let end = UnixMillis(end).timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let asked = json!({ "displayName": self.plan.name, "endDateTime": end });
-        let body = json!({ "passwordCredential": asked });
+        let body = json!({ "passwordCredential": &asked });
         let path = format!("applications/{}/addPassword", application.id);
         let what = "make a client secret";
         let made = self.graph.send_about(what, Method::POST, path, &body).await?;
@@ -218,8 +225,11 @@ impl Registrar<'_> {
         };
         file.write(self.plan.overwrite || begun)?;
         self.record.uploaded = Some(id);
-        let shown = file.path.display().to_string();
-        self.note(&format!("client secret made, good until {}; it is in {shown}", &end[..10]))
+        // The tenant may allow less than was asked for.
+        let end = day(&made["endDateTime"]).or_else(|| day(&asked["endDateTime"]));
+        self.record.secret_ends.clone_from(&end);
+        let (end, shown) = (end.unwrap_or_default(), file.path.display().to_string());
+        self.note(&format!("client secret made, good until {end}; it is in {shown}"))
     }
 
     async fn service_principal(&mut self, application: &Thing) -> Result<Thing, SetupError> {
@@ -299,6 +309,12 @@ impl Registrar<'_> {
 struct Role {
     resource: String,
     role: String,
+}
+
+/// The day of a time that Graph shows, such as `2027-03-01`.
+fn day(time: &Value) -> Option<String> {
+    let day: jiff::civil::Date = time.as_str()?.get(..10)?.parse().ok()?;
+    Some(day.to_string())
 }
 
 fn text(value: &Value, member: &'static str, what: &str) -> Result<String, SetupError> {

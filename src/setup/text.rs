@@ -7,7 +7,7 @@ use super::{CredentialKind, Plan};
 use crate::office365::exchange::{Access, Group, Path};
 
 /// The configuration file for this application.
-pub(super) fn configuration(plan: &Plan, client_id: &str) -> String {
+pub(super) fn configuration(plan: &Plan, client_id: &str, secret_ends: Option<&str>) -> String {
     let mut text = String::from(
         "# Written by `o365-relay setup`. Every key there is: `o365-relay config example`.\n\
          [office365]\n",
@@ -22,6 +22,9 @@ pub(super) fn configuration(plan: &Plan, client_id: &str) -> String {
         for (name, path) in plan.credential_files() {
             key(name, quoted(&path.to_string_lossy()));
         }
+    }
+    if let (CredentialKind::Secret, Some(day)) = (plan.credential, secret_ends) {
+        key("client_secret_expires", day.to_owned());
     }
     key("mailbox", quoted(&plan.mailbox));
     if plan.cloud.name() != "global" {
@@ -92,7 +95,8 @@ pub fn portal_steps(access: &Access, credential: CredentialKind) -> String {
         ),
         CredentialKind::Secret => step(
             "Certificates & secrets > New client secret; copy its Value (not its Secret ID) into\n\
-             the file client_secret, readable for the relay alone.",
+             the file client_secret, readable for the relay alone, and note the day on which it Expires:\n\
+             the relay warns of it in time if it stands in the configuration below.",
         ),
     }
     match access.path {
