@@ -3,6 +3,8 @@
 //!
 //! Every value stands in single quotes through [`quoted`], so that no name can become a command.
 
+mod script;
+
 use super::clouds::Cloud;
 
 /// One application, the mailbox that it shall submit as, and how it gets the right to.
@@ -71,6 +73,18 @@ impl Access {
         )
     }
 
+    /// The same, unless Exchange knows it with this object id.
+    #[must_use]
+    pub fn service_principal_unless_known(&self) -> String {
+        unless(
+            &format!(
+                "Get-ServicePrincipal -Identity {} -ErrorAction SilentlyContinue",
+                self.object()
+            ),
+            &self.service_principal(),
+        )
+    }
+
     /// Shows what Exchange knows of the application.
     #[must_use]
     pub fn show_service_principal(&self) -> String {
@@ -126,6 +140,16 @@ impl Access {
             ),
         ));
         commands
+    }
+
+    /// Shows which group the scope of the application stands for, if there is one.
+    #[must_use]
+    pub fn show_scope(&self) -> String {
+        let name = quoted(&self.scope_name());
+        format!(
+            "Get-ManagementScope -Identity {name} -ErrorAction SilentlyContinue | Format-List \
+             RecipientFilter"
+        )
     }
 
     /// Switches SMTP AUTH on for the mailbox, which outweighs the tenant's switch.
@@ -219,86 +243,6 @@ impl Access {
         commands
     }
 
-    /// Everything that has to be said to Exchange, in one script that can be run again: it does
-    /// what is not done yet. The undo section stands at its end as a comment.
-    #[must_use]
-    pub fn script(&self) -> String {
-        let mut script = Script::new("what Exchange Online has to be told about o365-relay");
-        script.comment(
-            "Run it in PowerShell 7 as an Exchange Administrator. It can be run again: what is \
-             done stays.\nOnce on that machine:  Install-Module ExchangeOnlineManagement",
-        );
-        script.line("$ErrorActionPreference = 'Stop'");
-        script.line(&self.connect());
-        if self.cloud != Cloud::Hve {
-            script.comment("1. Exchange learns of the application (its Enterprise application).");
-            script.line(&unless(
-                &format!(
-                    "Get-ServicePrincipal -Identity {} -ErrorAction SilentlyContinue",
-                    self.object()
-                ),
-                &self.service_principal(),
-            ));
-        }
-        script.comment(match self.path {
-            _ if self.cloud == Cloud::Hve => "2. It may use this account of High Volume Email.",
-            Path::Applications(_) => {
-                "2. It may submit as the members of one group, and do nothing else: RBAC for\n\
-                 Applications. Only direct members count."
-            }
-            Path::Classic => {
-                "2. It may use the mailbox. FullAccess and SMTP.SendAsApp together; without\n\
-                 IMAP.AccessAsApp or POP.AccessAsApp it cannot read mail."
-            }
-        });
-        script.lines(&self.grant());
-        if self.cloud != Cloud::Hve {
-            script.comment(
-                "3. SMTP AUTH for this mailbox; the tenant's switch can stay as it is, since the\n\
-                 mailbox's outweighs it.",
-            );
-            script.line(&self.smtp_auth_of_mailbox());
-        }
-        if !self.send_as.is_empty() {
-            script.comment("4. Further addresses that may stand in From.");
-            script.lines(&self.grant_send_as());
-        }
-        script.comment(match self.path {
-            _ if self.cloud == Cloud::Hve => "Look: AllowedApps holds the object id.",
-            Path::Applications(_) => {
-                "Look: InScope is True. The service itself may take from some minutes up to two\n\
-                 hours to notice; 535 5.7.3 until then proves nothing."
-            }
-            Path::Classic => {
-                "Look: AccessRights has FullAccess. The service may take from some minutes up to\n\
-                 two hours to notice; 535 5.7.3 until then proves nothing."
-            }
-        });
-        script.line(&self.test());
-        script.comment("To take it all back, run these lines without their leading #:");
-        for command in self.undo() {
-            script.comment(&command);
-        }
-        script.text
-    }
-
-    /// The undo section as a script of its own.
-    #[must_use]
-    pub fn undo_script(&self) -> String {
-        let mut script = Script::new("takes back what Exchange Online was told about o365-relay");
-        script.line("$ErrorActionPreference = 'Stop'");
-        script.line(&self.connect());
-        script.lines(&self.undo());
-        if self.cloud != Cloud::Hve {
-            script.comment(
-                "The mailbox's SMTP AUTH stays on, as others may log in to it. Where nobody does:",
-            );
-            script
-                .comment(&self.smtp_auth_of_mailbox().replace("Disabled $false", "Disabled $null"));
-        }
-        script.text
-    }
-
     /// The name of the scope and of the role assignment; Exchange takes up to 64 characters.
     fn scope_name(&self) -> String {
         format!("o365-relay {}", self.client_id)
@@ -353,34 +297,6 @@ fn unless(there: &str, command: &str) -> String {
 
 fn when(there: &str, command: &str) -> String {
     format!("if ({there}) {{ {command} }}")
-}
-
-/// The text of a script as it grows.
-struct Script {
-    text: String,
-}
-
-impl Script {
-    fn new(title: &str) -> Self {
-        Self { text: format!("# {title}\n") }
-    }
-
-    fn line(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    fn lines(&mut self, lines: &[String]) {
-        for line in lines {
-            self.line(line);
-        }
-    }
-
-    fn comment(&mut self, text: &str) {
-        for line in text.lines() {
-            self.line(&format!("# {line}"));
-        }
-    }
 }
 
 #[cfg(test)]
