@@ -41,6 +41,7 @@ use crate::{
     config::{Config, Identity, OFFICE365, Sources},
     http::Status,
     mail::rewrite::Rewriting,
+    office365::exchange,
     queue::Mode,
     smtp::path::{Address, ReversePath},
 };
@@ -62,6 +63,8 @@ pub struct Patient {
     pub daemon: Daemon,
     /// Where this host's facts are read from: `/`, elsewhere in tests.
     pub root: PathBuf,
+    /// The client id of an application that was set up from here, and how Exchange lets it in.
+    pub let_in: Option<(String, exchange::Path)>,
 }
 
 /// What the running relay said to `/status`.

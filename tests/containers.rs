@@ -48,6 +48,7 @@ async fn ground(place: &Place) -> Option<Check> {
         send_to: None,
         daemon: doctor::Daemon::Silent("nobody there".into()),
         root: place.directory.path().to_path_buf(),
+        let_in: None,
     };
     let report = examine(&patient, Clock::system()).await;
     report.checks.into_iter().find(|check| check.finding.starts_with("lies in"))

@@ -36,6 +36,7 @@ async fn report(place: &Place, mistake: &Mistake, daemon: Daemon) -> Report {
         send_to: mistake.send_to.as_ref().map(address),
         daemon,
         root: place.directory.path().to_path_buf(),
+        let_in: None,
     };
     let clock = match mistake.clock_ahead {
         0 => Clock::system(),

@@ -44,7 +44,9 @@ fn all_green_is_success_and_a_red_line_is_1() {
     let sick = tell(&mut doctor(&tenant, &["--set", "office365.mailbox=nobody@sandbox.example"]));
     assert_eq!((sick.code, sick.err.as_str()), (Some(1), ""), "{sick:#?}");
     assert_eq!(lines(&sick, "red").len(), 1, "{sick:#?}");
-    assert!(sick.out.contains("\n       New-ServicePrincipal -AppId 'c1e47a52-"), "{sick:#?}");
+    let known = "\n       if (-not (Get-ServicePrincipal -Identity '";
+    assert!(sick.out.contains(known), "{sick:#?}");
+    assert!(sick.out.contains(" { New-ServicePrincipal -AppId 'c1e47a52-"), "{sick:#?}");
     let last = "1 red; mend the first one first: login as nobody@sandbox.example\n";
     assert!(sick.out.ends_with(last), "{sick:#?}");
 }

@@ -4,6 +4,8 @@
 
 #[path = "setup/again.rs"]
 mod again;
+#[path = "setup/cures.rs"]
+mod cures;
 mod operator;
 
 use std::{

@@ -21,6 +21,7 @@ use crate::{
         self, Daemon, Patient,
         report::{Check, Colour, Report},
     },
+    setup::Record,
     smtp::path::Address,
 };
 
@@ -80,6 +81,8 @@ pub(super) fn patient(sources: &Sources) -> Patient {
         send_to: None,
         daemon: Daemon::Off,
         root: PathBuf::from("/"),
+        // Root's own; whoever else runs this does without.
+        let_in: Record::load(&sources.path()).ok().flatten().and_then(|record| record.let_in()),
     }
 }
 

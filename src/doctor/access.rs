@@ -129,7 +129,17 @@ fn no_way_in(case: &Case<'_>, token: &Token, mailbox: &str, reply: &Reply) -> Ch
         return check.cures(classic.grant()).cure(classic.test());
     }
     let check = known(check, &classic);
-    let rbac = access(case, Some(token), mailbox, Path::Applications(Group::Own));
+    let mut rbac = Access { path: Path::Applications(Group::Own), ..classic.clone() };
+    // A scope that is there already stays with its group, whatever it is called.
+    let set_up = case.patient.let_in.as_ref().filter(|(id, _)| *id == rbac.client_id);
+    let group_known = match set_up {
+        Some((_, path @ Path::Applications(_))) => {
+            rbac.path = path.clone();
+            true
+        }
+        _ => false,
+    };
+    let rbac = Rbac { access: rbac, group_known };
     let check = if consented {
         path_a_first(check, &classic, &rbac)
     } else {
@@ -155,26 +165,46 @@ fn known(check: Check, classic: &Access) -> Check {
             "#    With another ObjectId: Remove-ServicePrincipal -Identity <that ObjectId>. If there \
              is none (any more):",
         )
-        .cure(classic.service_principal())
+        .cure(classic.service_principal_unless_known())
 }
 
-fn path_a_first(check: Check, classic: &Access, rbac: &Access) -> Check {
+/// Path B.
+struct Rbac {
+    access: Access,
+    /// Whether its group is the one that the scope has, if there is a scope.
+    group_known: bool,
+}
+
+impl Rbac {
+    fn grant(&self, check: Check) -> Check {
+        let check = match self.group_known {
+            true => check,
+            false => check
+                .cure(
+                    "#    Is there a scope already? If this shows a group behind MemberOfGroup, the \
+                     mailbox belongs into that one: put its name in place of the group's below.",
+                )
+                .cure(self.access.show_scope()),
+        };
+        check.cures(self.access.grant())
+    }
+}
+
+fn path_a_first(check: Check, classic: &Access, rbac: &Rbac) -> Check {
     let title = "# 2. Path A, as the token has it: AccessRights must show FullAccess";
-    path_a(check, classic, title)
-        .cure(
-            "#    Or path B, to be preferred (RBAC for Applications): remove the API permission \
-             SMTP.SendAsApp, as with it the mailbox's own permissions are asked; then",
-        )
-        .cures(rbac.grant())
-        .cure(rbac.test())
+    let check = path_a(check, classic, title).cure(
+        "#    Or path B, to be preferred (RBAC for Applications): remove the API permission \
+         SMTP.SendAsApp, as with it the mailbox's own permissions are asked; then",
+    );
+    rbac.grant(check).cure(rbac.access.test())
 }
 
-fn path_b_first(check: Check, classic: &Access, rbac: &Access) -> Check {
+fn path_b_first(check: Check, classic: &Access, rbac: &Rbac) -> Check {
     let check = check
         .cure("# 2. Path B, to be preferred: RBAC for Applications. InScope must be True:")
-        .cure(rbac.test())
-        .cure("#    Else (each line can be run again):")
-        .cures(rbac.grant());
+        .cure(rbac.access.test())
+        .cure("#    Else (each line can be run again):");
+    let check = rbac.grant(check);
     let title = "#    Or path A, the classic way: App registrations > API permissions: Office 365 \
                  Exchange Online, Application permission SMTP.SendAsApp, admin consent; then";
     path_a(check, classic, title)

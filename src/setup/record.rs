@@ -120,6 +120,13 @@ impl Record {
         }
     }
 
+    /// The client id of the application and how Exchange lets it in, once there is one.
+    #[must_use]
+    pub fn let_in(&self) -> Option<(String, ExchangePath)> {
+        let application = self.application.as_ref()?;
+        Some((application.client_id.clone(), self.path()))
+    }
+
     /// The kind of credential.
     #[must_use]
     pub fn credential(&self) -> CredentialKind {

@@ -11,7 +11,7 @@ pub(super) struct Call {
 /// Name, parameters that are needed, parameters that may be there.
 const CMDLETS: &[(&str, &[&str], &[&str])] = &[
     ("Connect-ExchangeOnline", &["Organization"], &["ExchangeEnvironmentName"]),
-    ("Get-ServicePrincipal", &["Identity"], &["ErrorAction"]),
+    ("Get-ServicePrincipal", &[], &["Identity", "ErrorAction"]),
     ("New-ServicePrincipal", &["AppId", "ObjectId", "DisplayName"], &[]),
     ("Remove-ServicePrincipal", &["Identity", "Confirm"], &[]),
     ("Get-DistributionGroup", &["Identity"], &["ErrorAction"]),
@@ -19,6 +19,7 @@ const CMDLETS: &[(&str, &[&str], &[&str])] = &[
     ("Remove-DistributionGroup", &["Identity", "Confirm"], &[]),
     ("Get-DistributionGroupMember", &["Identity", "ResultSize"], &[]),
     ("Add-DistributionGroupMember", &["Identity", "Member"], &[]),
+    ("Remove-DistributionGroupMember", &["Identity", "Member", "Confirm"], &[]),
     ("Get-ManagementScope", &["Identity"], &["ErrorAction"]),
     ("New-ManagementScope", &["Name", "RecipientRestrictionFilter"], &[]),
     ("Remove-ManagementScope", &["Identity", "Confirm"], &[]),
@@ -174,6 +175,9 @@ impl Call {
         }
         let id = self.name("Identity");
         if verb == "Get" {
+            if self.find("Identity").is_none() {
+                return Ok(state.principals.keys().cloned().collect());
+            }
             let there = state.principals.contains_key(&id);
             return Ok(Vec::from_iter(there.then_some(id)));
         }
@@ -197,6 +201,13 @@ impl Call {
             "Remove-DistributionGroup" => {
                 self.confirmed()?;
                 state.groups.remove(&name).ok_or_else(missing)?;
+            }
+            "Remove-DistributionGroupMember" => {
+                self.confirmed()?;
+                let member = self.mailbox("Member", known)?;
+                if !state.groups.get_mut(&name).ok_or_else(missing)?.remove(&member) {
+                    return Err(format!("it is no member of {name}"));
+                }
             }
             "Add-DistributionGroupMember" => {
                 let member = self.mailbox("Member", known)?;

@@ -193,10 +193,17 @@ impl Machine<'_, '_> {
                     let [Token::Word(property), equals, Token::Text(wanted)] = filter else {
                         return Err("this filter is not understood".into());
                     };
-                    if property != "$_.PrimarySmtpAddress" || !equals.is_word("-eq") {
-                        return Err("this filter is not understood".into());
+                    let principals = &self.state.principals;
+                    let is = |value: &str| value.eq_ignore_ascii_case(wanted);
+                    match property.as_str() {
+                        "$_.PrimarySmtpAddress" if equals.is_word("-eq") => {
+                            found.retain(|one| is(one));
+                        }
+                        "$_.AppId" if equals.is_word("-eq") => {
+                            found.retain(|one| principals.get(one).is_some_and(|app| is(app)));
+                        }
+                        _ => return Err("this filter is not understood".into()),
                     }
-                    found.retain(|one| one.eq_ignore_ascii_case(wanted));
                 }
                 _ => return Err("only Format-List and Where-Object take what was found".into()),
             }
