@@ -292,6 +292,23 @@ impl Sandbox {
         lines
     }
 
+    /// Somebody makes a client secret in the portal, for the first application that was
+    /// registered: its id. For tests.
+    #[must_use]
+    pub fn add_secret_in_portal(&self, name: &str) -> Option<String> {
+        let mut state = self.tenant.registry.lock();
+        let application = state.applications.first_mut()?;
+        let made = application.add_secret(&name.into(), "2099-12-31T00:00:00Z", None);
+        made["keyId"].as_str().map(str::to_owned)
+    }
+
+    /// Removes such a secret.
+    pub fn remove_secret_in_portal(&self, key_id: &str) {
+        for application in &mut self.tenant.registry.lock().applications {
+            application.remove_secret(&key_id.into());
+        }
+    }
+
     /// The variables that a program finds on the host which [`Config::identity`] names.
     #[must_use]
     pub fn identity_environment(&self) -> Vec<(&'static str, String)> {

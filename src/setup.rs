@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::{error::SetupError, record::Record, text::portal_steps};
+pub use self::{error::SetupError, record::Record, text::portal_steps, undo::Left};
 use self::{
     files::NewFile, graph::Graph, http::Http, key_pair::KeyPair, record::Found, register::Registrar,
 };
@@ -191,7 +191,7 @@ pub async fn run(plan: &Plan, clock: Clock, tell: Tell<'_>) -> Result<Done, Setu
         path: Record::path_for(&plan.config),
         reason: "the service principal is missing".into(),
     })?;
-    let configuration = text::configuration(plan, &access.client_id, record.secret_ends.as_deref());
+    let configuration = text::configuration(plan, &access.client_id, record.ends.as_deref());
     changed |= put(plan, &mut record, &plan.config, &configuration, tell)?;
     changed |= put(plan, &mut record, &plan.script(), &access.script(), tell)?;
     Ok(Done { changed, access, drop_in: text::drop_in(plan) })
@@ -212,6 +212,15 @@ fn refuse_foreign_files(plan: &Plan, record: &Record) -> Result<(), SetupError> 
     Ok(())
 }
 
+/// Certificate and key beside the configuration.
+fn pair_of(plan: &Plan) -> CertificateFiles {
+    CertificateFiles {
+        certificate: plan.certificate(),
+        private_key: Some(plan.private_key()),
+        algorithm: Algorithm::Ps256,
+    }
+}
+
 /// Makes key and certificate unless they are there; whether it did.
 fn key_pair_here(
     plan: &Plan,
@@ -221,13 +230,8 @@ fn key_pair_here(
 ) -> Result<bool, SetupError> {
     let (certificate, private_key) = (plan.certificate(), plan.private_key());
     let ours = record.files.contains_key(&certificate) && record.files.contains_key(&private_key);
-    let files = CertificateFiles {
-        certificate: certificate.clone(),
-        private_key: Some(private_key.clone()),
-        algorithm: Algorithm::Ps256,
-    };
     if plan.existing_key || ours {
-        let usable = files.examine().map(drop);
+        let usable = pair_of(plan).examine().map(drop);
         if usable.is_ok() || plan.existing_key || record.uploaded.is_some() {
             return usable.map(|()| false).map_err(|error| SetupError::Key {
                 reason: format!("{error}; make a new pair (docs/credentials.md)"),
@@ -285,12 +289,20 @@ fn put(
     Ok(true)
 }
 
-/// Takes everything back that is on record beside `plan.config`; the script that takes back
-/// what Exchange was told is what comes back, if it was told anything.
+/// What is there after all was taken back that can be.
+#[derive(Debug)]
+pub struct Undone {
+    /// Takes back what Exchange was told, if it was told anything.
+    pub script: Option<String>,
+    /// What is still there in Entra ID.
+    pub left: Left,
+}
+
+/// Takes everything back that is on record beside `plan.config`.
 ///
 /// # Errors
 /// [`SetupError`]; the next run goes on from there.
-pub async fn undo(plan: &Plan, tell: Tell<'_>) -> Result<Option<String>, SetupError> {
+pub async fn undo(plan: &Plan, tell: Tell<'_>) -> Result<Undone, SetupError> {
     let nothing = || SetupError::NothingToUndo { path: Record::path_for(&plan.config) };
     Record::load(&plan.config)?.ok_or_else(nothing)?;
     let directory = files::make_directory_of(&plan.config)?;
@@ -301,12 +313,16 @@ pub async fn undo(plan: &Plan, tell: Tell<'_>) -> Result<Option<String>, SetupEr
     let tenant = record.tenant.clone();
     let plan = &Plan { config: config.clone(), tenant, ..plan.clone() };
     let script = record.access().map(|access| access.undo_script());
+    let mut left = Left::Nothing;
     if record.application.is_some() || record.registering {
         let http = Http::new(&plan.tls);
         let token = sign_in::sign_in(plan, &http, &["Application.ReadWrite.All"], tell).await?;
         let graph = Graph { http: &http, url: plan.graph_url(), token, patience: plan.patience };
-        undo::directory(graph, &mut record, &config, &plan.certificate(), tell).await?;
+        left = undo::directory(graph, &mut record, &config, &plan.certificate(), tell).await?;
     }
     undo::files(&mut record, &config, tell)?;
-    Ok(script)
+    if record.application.is_none() {
+        files::remove(&Record::path_for(&config))?;
+    }
+    Ok(Undone { script, left })
 }

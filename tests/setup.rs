@@ -477,7 +477,10 @@ async fn an_application_of_that_name_is_used_and_not_deleted() {
     assert!(place.sandbox.directory()[0].ends_with("(2 certificates, 0 secrets)"));
     // Whoever made it must not take it from under the other host either.
     mem::swap(&mut place.root, &mut other);
-    place.setup(&["--undo"]).await.succeeds(&["has other credentials and stays"]);
+    let told = place.setup(&["--undo"]).await;
+    assert_eq!(told.code, Some(75), "{told:#?}");
+    assert!(told.err.contains("stays, as it has credentials"), "{told:#?}");
+    assert!(told.out.contains("if nobody else uses the application"), "{told:#?}");
     mem::swap(&mut place.root, &mut other);
     place.setup(&["--verify"]).await.succeeds(&["nothing was changed", "mail can go"]);
     place.setup(&["--undo"]).await.succeeds(&["was there before and stays"]);

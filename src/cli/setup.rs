@@ -14,7 +14,7 @@ use super::{Settings, doctor, exit::Failure, output::line};
 use crate::{
     clock::Clock,
     config::Sources,
-    setup::{self, CredentialKind, Done, Plan, SetupError},
+    setup::{self, CredentialKind, Done, Left, Plan, SetupError, Undone},
 };
 
 pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Failure> {
@@ -144,14 +144,28 @@ fn print_only(wanted: &Wanted) -> Result<(), Failure> {
 
 async fn undo(wanted: &Wanted) -> Result<(), Failure> {
     let plan = wanted.plan_to_undo();
-    let script = setup::undo(&plan, &tell).await?;
+    let Undone { script, left } = setup::undo(&plan, &tell).await?;
+    let gone = match &left {
+        Left::Nothing => "All that setup made here and in Entra ID is gone.".to_owned(),
+        Left::Theirs(left) => format!("All that setup made here is gone; {left}."),
+        Left::ToDo(_) => {
+            "All that setup made on this host is gone, but not all in Entra ID.".into()
+        }
+    };
+    line(gone)?;
     if let Some(script) = script {
+        let caution = match left {
+            Left::Nothing => "",
+            _ => ", and if nobody else uses the application, who would be shut out",
+        };
         line(format!(
-            "All that setup made here and in Entra ID is gone. What Exchange was told goes by this \
-             script, if the other one was run:\n\n{script}"
+            "What Exchange was told goes by this script, if the other one was run{caution}:\n\n{script}"
         ))?;
     }
-    Ok(line("Done; running setup again begins anew.")?)
+    match left {
+        Left::ToDo(left) => Err(Failure::try_later(left)),
+        _ => Ok(line("Done; running setup again begins anew.")?),
+    }
 }
 
 impl From<SetupError> for Failure {

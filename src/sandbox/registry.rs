@@ -5,7 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::{credentials::Credentials, random};
+use super::{
+    credentials::{Credentials, Secret},
+    random,
+};
+use crate::clock::UnixMillis;
 
 /// Exchange Online as a resource; the ids are Microsoft's and the same in every tenant.
 pub(super) const EXCHANGE_APP_ID: &str = "00000002-0000-0ff1-ce00-000000000000";
@@ -148,6 +152,32 @@ impl State {
 }
 
 impl Application {
+    /// Makes a secret; what comes back is the only thing that ever shows it.
+    pub fn add_secret(&mut self, name: &Value, end: &str, ends: Option<UnixMillis>) -> Value {
+        let secret = random::client_secret();
+        let mut shown = json!({
+            "keyId": random::guid(),
+            "displayName": name,
+            "endDateTime": end,
+            "hint": secret.chars().take(3).collect::<String>(),
+            "secretText": null,
+        });
+        self.secrets.push(shown.clone());
+        self.credentials.add_secret(Secret::new(secret.as_str().into(), ends));
+        shown["secretText"] = secret.into();
+        shown
+    }
+
+    /// Removes a secret; whether it was there.
+    pub fn remove_secret(&mut self, key_id: &Value) -> bool {
+        let Some(at) = self.secrets.iter().position(|one| one["keyId"] == *key_id) else {
+            return false;
+        };
+        self.secrets.remove(at);
+        self.credentials.remove_secret(at);
+        true
+    }
+
     /// As Graph shows it.
     pub fn json(&self) -> Value {
         json!({

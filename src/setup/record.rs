@@ -49,9 +49,12 @@ pub struct Record {
     pub(super) role_assignment: Option<String>,
     /// The certificate is uploaded, or the secret is made; then this is the id of its entry.
     pub(super) uploaded: Option<String>,
-    /// The day on which the secret ends, such as `2027-03-01`.
+    /// The day on which it ends, such as `2027-03-01`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) secret_ends: Option<String>,
+    pub(super) ends: Option<String>,
+    /// Credentials of before, which the application may have still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) earlier: Vec<Earlier>,
     /// Files that were written, with a digest unless they are secret.
     pub(super) files: BTreeMap<PathBuf, Option<String>>,
 }
@@ -66,6 +69,16 @@ pub(super) struct Thing {
     pub client_id: String,
     /// Whether setup has made it, and so may delete it.
     pub made_here: bool,
+}
+
+/// A credential that another one has taken the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Earlier {
+    /// As in [`Record::uploaded`].
+    pub id: String,
+    /// The day on which it ends.
+    pub ends: Option<String>,
 }
 
 /// What has become of a file that setup would write.
@@ -186,7 +199,8 @@ impl Record {
             service_principal: None,
             role_assignment: None,
             uploaded: None,
-            secret_ends: None,
+            ends: None,
+            earlier: Vec::new(),
             files: BTreeMap::new(),
         }
     }
@@ -212,6 +226,37 @@ impl Record {
             send_as: self.send_as.clone(),
             path: self.path(),
         })
+    }
+
+    /// The credential in use is this one from now on. What was uploaded before is remembered.
+    pub(super) fn takes(&mut self, id: String, ends: Option<String>) {
+        let ends_before = std::mem::replace(&mut self.ends, ends);
+        let before = self.uploaded.replace(id);
+        let before = before.filter(|before| self.uploaded.as_ref() != Some(before));
+        self.earlier.extend(before.map(|id| Earlier { id, ends: ends_before }));
+        let now = self.uploaded.clone();
+        self.earlier.retain(|one| now.as_ref() != Some(&one.id));
+    }
+
+    /// Whether setup has uploaded the credential of this id.
+    pub(super) fn has_uploaded(&self, id: &str) -> bool {
+        self.uploaded.as_deref() == Some(id) || self.earlier.iter().any(|one| one.id == id)
+    }
+
+    /// The application has none of our credentials.
+    pub(super) fn forget_credentials(&mut self) {
+        self.uploaded = None;
+        self.ends = None;
+        self.earlier.clear();
+    }
+
+    /// Nothing of ours is in the directory.
+    pub(super) fn forget_application(&mut self) {
+        self.forget_credentials();
+        self.application = None;
+        self.service_principal = None;
+        self.role_assignment = None;
+        self.registering = false;
     }
 
     /// Writes it, if it differs from what is on the disk.

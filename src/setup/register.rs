@@ -74,11 +74,7 @@ impl Registrar<'_> {
             if self.graph.get_if_there("look at the application", path).await?.is_some() {
                 return Ok(known);
             }
-            self.record.application = None;
-            self.record.service_principal = None;
-            self.record.role_assignment = None;
-            self.record.uploaded = None;
-            self.record.secret_ends = None;
+            self.record.forget_application();
             self.note(&format!("application {} is gone from the tenant", known.client_id))?;
         }
         let mut body = json!({
@@ -160,15 +156,13 @@ impl Registrar<'_> {
             _ => Vec::new(),
         };
         let digest = files::digest(&ours);
+        let ends = super::pair_of(self.plan).examine().ok().map(|expiry| day_of(expiry.at));
         let there = list.iter().any(|one| one["key"] == ours.as_str());
         // Not every answer shows what was uploaded.
         let hidden = !list.is_empty() && list.iter().all(|one| one["key"].is_null());
         if there || (hidden && self.record.uploaded.as_deref() == Some(&digest)) {
-            if self.record.uploaded.is_none() {
-                self.record.uploaded = Some(digest);
-                self.record.save(&self.plan.config)?;
-            }
-            return Ok(());
+            self.record.takes(digest, ends);
+            return self.record.save(&self.plan.config);
         }
         // The list is replaced as a whole, so whoever else has one there keeps it.
         list.push(json!({
@@ -180,7 +174,7 @@ impl Registrar<'_> {
         let body = json!({ "keyCredentials": list });
         let path = format!("applications/{}", application.id);
         self.graph.send_about("upload the certificate", Method::PATCH, path, &body).await?;
-        self.record.uploaded = Some(digest);
+        self.record.takes(digest, ends);
         self.note(&format!("certificate {} uploaded; the key stays here", file.display()))
     }
 
@@ -193,8 +187,8 @@ impl Registrar<'_> {
         let there = list.iter().find(|one| uploaded.is_some_and(|id| one["keyId"] == *id));
         if let (Some(there), Some(_)) = (there, files::read(&file)?) {
             let end = day(&there["endDateTime"]);
-            if self.record.secret_ends.is_none() && end.is_some() {
-                self.record.secret_ends = end;
+            if self.record.ends.is_none() && end.is_some() {
+                self.record.ends = end;
                 self.record.save(&self.plan.config)?;
             }
             return Ok(());
@@ -224,10 +218,9 @@ impl Registrar<'_> {
             owner: self.plan.owner,
         };
         file.write(self.plan.overwrite || begun)?;
-        self.record.uploaded = Some(id);
         // The tenant may allow less than was asked for.
         let end = day(&made["endDateTime"]).or_else(|| day(&asked["endDateTime"]));
-        self.record.secret_ends.clone_from(&end);
+        self.record.takes(id, end.clone());
         let (end, shown) = (end.unwrap_or_default(), file.path.display().to_string());
         self.note(&format!("client secret made, good until {end}; it is in {shown}"))
     }
@@ -309,6 +302,11 @@ impl Registrar<'_> {
 struct Role {
     resource: String,
     role: String,
+}
+
+/// The day of a moment, in the same way as [`day`].
+fn day_of(at: UnixMillis) -> String {
+    at.rfc3339().chars().take(10).collect()
 }
 
 /// The day of a time that Graph shows, such as `2027-03-01`.

@@ -12,14 +12,26 @@ use super::{
     record::{Found, Record, Thing},
 };
 
-/// Deletes from the directory what the record has, as the admin who has signed in.
+/// What stays in the directory, in words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing of ours.
+    Nothing,
+    /// An application that was there before, without our credential.
+    Theirs(String),
+    /// Something that a person has to see to.
+    ToDo(String),
+}
+
+/// Deletes from the directory what the record has, as the admin who has signed in. What has to
+/// stay for now stays on record.
 pub(super) async fn directory(
     mut graph: Graph<'_>,
     record: &mut Record,
     config: &Path,
     certificate: &Path,
     tell: Tell<'_>,
-) -> Result<(), SetupError> {
+) -> Result<Left, SetupError> {
     // What is gone stays gone: no long search for it.
     graph.patience = graph.patience.min(Duration::from_secs(10));
     // A run may have been cut short before it heard what it had made.
@@ -27,29 +39,48 @@ pub(super) async fn directory(
         record.application =
             unheard_of(&graph, "applications", "displayName", &record.name).await?;
     }
-    let Some(application) = record.application.clone() else { return Ok(()) };
-    let others = others(&graph, record, &application.id, certificate).await?;
-    if application.made_here && others.as_ref().is_none_or(Others::is_empty) {
-        delete(&graph, record, &application, config, tell).await?;
-    } else if let Some(others) = others {
-        let why = if application.made_here { "has other credentials" } else { "was there before" };
-        let client_id = &application.client_id;
-        match others.replace(&graph, record, &application.id).await? {
-            true => tell(&format!(
-                "application {client_id} {why} and stays; the credential of this host is gone"
-            )),
-            false => tell(&format!(
-                "application {client_id} {why} and stays; its certificates are not shown, so \
-                 delete that of this host in the portal"
-            )),
+    let Some(application) = record.application.clone() else { return Ok(Left::Nothing) };
+    let known = Credentials::look(&graph, record, &application.id, certificate).await?;
+    let (name, client_id) = (record.name.clone(), &application.client_id);
+    let left = match known {
+        Some(known) if !application.made_here || !known.others.is_empty() => {
+            let removed = known.remove_ours(&graph, &application.id).await?;
+            let others = known.others.join(", ");
+            match (removed, application.made_here) {
+                (false, _) => Left::ToDo(format!(
+                    "application \"{name}\" ({client_id}) stays with the certificate of this host: \
+                     Graph does not show which of its certificates that is. Delete it under App \
+                     registrations > {name} > Certificates & secrets"
+                )),
+                (true, true) => {
+                    record.forget_credentials();
+                    record.save(config)?;
+                    tell("the credentials of this host are gone from the application");
+                    return Ok(Left::ToDo(format!(
+                        "application \"{name}\" ({client_id}) stays, as it has credentials that \
+                         setup did not upload from here: {others}. Another host may live by them. \
+                         If none does, delete them under App registrations > {name} > Certificates \
+                         & secrets and run `o365-relay setup --undo` again, for which {} is kept; \
+                         if the application is to stay, delete that file",
+                        Record::path_for(config).display()
+                    )));
+                }
+                (true, false) => Left::Theirs(format!(
+                    "application \"{name}\" ({client_id}) was there before and stays; the \
+                     credential of this host is gone from it"
+                )),
+            }
         }
-    }
-    record.application = None;
-    record.service_principal = None;
-    record.role_assignment = None;
-    record.uploaded = None;
-    record.registering = false;
-    record.save(config)
+        // Somebody has deleted what was never ours.
+        None if !application.made_here => Left::Nothing,
+        _ => {
+            delete(&graph, record, &application, config, tell).await?;
+            Left::Nothing
+        }
+    };
+    record.forget_application();
+    record.save(config)?;
+    Ok(left)
 }
 
 /// Deletes application and service principal for good.
@@ -95,78 +126,101 @@ async fn unheard_of(
     }))
 }
 
-/// The credentials of an application that are not of this host.
-struct Others {
-    certificates: Vec<Value>,
-    /// Whether ours is among those that are shown.
-    ours_is_shown: bool,
-    secrets: usize,
+/// The credentials of an application.
+struct Credentials {
+    /// Those that are not of this host, in words for people.
+    others: Vec<String>,
+    /// The list of certificates without ours, if that one is in it.
+    certificates: Option<Vec<Value>>,
+    /// Ids of our secrets.
+    secrets: Vec<Value>,
+    /// Whether one of the certificates is ours, and nobody knows which.
+    hidden: bool,
 }
 
-/// `None` if the application is gone.
-async fn others(
-    graph: &Graph<'_>,
-    record: &Record,
-    application: &str,
-    certificate: &Path,
-) -> Result<Option<Others>, SetupError> {
-    let path = format!("applications/{application}?$select=id,keyCredentials,passwordCredentials");
-    let shown = graph.get_if_there("look at the credentials", path).await?;
-    let Some(shown) = shown else { return Ok(None) };
-    let list = |name: &str| shown[name].as_array().cloned().unwrap_or_default();
-    let pem = files::read(certificate)?.unwrap_or_default();
-    let ours = key_pair::for_graph(&pem).unwrap_or_default();
-    let all = list("keyCredentials");
-    let count = all.len();
-    let mut certificates = all;
-    certificates.retain(|one| one["key"] != ours.as_str());
-    let ours_is_shown = certificates.len() < count;
-    // Without a word on which it is, the only one is ours.
-    if !ours_is_shown && count == 1 && certificates.iter().all(|one| one["key"].is_null()) {
-        certificates.clear();
-    }
-    // One that was made by a run which never heard of it is ours as well.
-    let foreign =
-        |one: &&Value| record.uploaded.as_deref().is_some_and(|uploaded| one["keyId"] != *uploaded);
-    let secrets = list("passwordCredentials");
-    let secrets = match record.credential() {
-        CredentialKind::Secret => secrets.iter().filter(foreign).count(),
-        CredentialKind::Certificate => secrets.len(),
-    };
-    Ok(Some(Others { certificates, ours_is_shown, secrets }))
-}
-
-impl Others {
-    fn is_empty(&self) -> bool {
-        self.certificates.is_empty() && self.secrets == 0
-    }
-
-    /// Leaves these and nothing else; whether that could be done.
-    async fn replace(
-        self,
+impl Credentials {
+    /// `None` if the application is gone.
+    async fn look(
         graph: &Graph<'_>,
         record: &Record,
         application: &str,
-    ) -> Result<bool, SetupError> {
+        certificate: &Path,
+    ) -> Result<Option<Self>, SetupError> {
+        let path =
+            format!("applications/{application}?$select=id,keyCredentials,passwordCredentials");
+        let shown = graph.get_if_there("look at the credentials", path).await?;
+        let Some(shown) = shown else { return Ok(None) };
+        let list = |name: &str| shown[name].as_array().cloned().unwrap_or_default();
+        let pem = files::read(certificate)?.unwrap_or_default();
+        let here = key_pair::for_graph(&pem);
+        let is_ours = |one: &Value| {
+            let key = one["key"].as_str();
+            key.is_some_and(|key| {
+                here.as_deref() == Some(key) || record.has_uploaded(&files::digest(key))
+            })
+        };
+        let all = list("keyCredentials");
+        let (ours, mut rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_ours);
+        let uploaded = record.credential() == CredentialKind::Certificate
+            && (record.uploaded.is_some() || here.is_some());
+        let mut hidden = uploaded && ours.is_empty() && rest.iter().any(|one| one["key"].is_null());
+        // Without a word on which it is, the only one is ours.
+        if hidden && rest.len() == 1 {
+            (rest, hidden) = (Vec::new(), false);
+        }
+        // One that was made by a run which never heard of it is ours as well.
+        let begun = record.credential() == CredentialKind::Secret
+            && record.uploaded.is_none()
+            && record.files.values().any(Option::is_none);
+        let is_ours = |one: &Value| {
+            one["keyId"].as_str().is_some_and(|id| record.has_uploaded(id))
+                || (begun && one["displayName"] == record.name.as_str())
+        };
+        let (secrets, others): (Vec<_>, Vec<_>) =
+            list("passwordCredentials").into_iter().partition(is_ours);
+        let others = rest
+            .iter()
+            .map(|one| described("certificate", one))
+            .chain(others.iter().map(|one| described("secret", one)))
+            .collect();
+        let certificates = (!ours.is_empty()).then_some(rest);
+        let secrets = secrets.iter().map(|one| one["keyId"].clone()).collect();
+        Ok(Some(Self { others, certificates, secrets, hidden }))
+    }
+
+    /// Leaves the others and nothing else; whether that could be done.
+    async fn remove_ours(&self, graph: &Graph<'_>, application: &str) -> Result<bool, SetupError> {
         let what = "remove the credential";
-        let Some(uploaded) = &record.uploaded else { return Ok(true) };
-        if record.credential() == CredentialKind::Secret {
+        for id in &self.secrets {
             let path = format!("applications/{application}/removePassword");
-            let body = json!({ "keyId": uploaded });
+            let body = json!({ "keyId": id });
             graph.send_about(what, Method::POST, path, &body).await?;
-            return Ok(true);
         }
-        if !self.ours_is_shown {
-            return Ok(false);
+        if let Some(certificates) = &self.certificates {
+            let path = format!("applications/{application}");
+            let body = json!({ "keyCredentials": certificates });
+            graph.send_about(what, Method::PATCH, path, &body).await?;
         }
-        let path = format!("applications/{application}");
-        let body = json!({ "keyCredentials": self.certificates });
-        graph.send_about(what, Method::PATCH, path, &body).await?;
-        Ok(true)
+        Ok(!self.hidden)
     }
 }
 
-/// Removes the files that setup wrote, unless somebody has changed them since, and the record.
+/// Such as `secret "rotated by hand" (until 2027-03-01)`.
+fn described(kind: &str, one: &Value) -> String {
+    let plain = |text: &Value| -> String {
+        let text = text.as_str().unwrap_or_default().chars().filter(|c| !c.is_control());
+        text.take(80).collect()
+    };
+    let name = match plain(&one["displayName"]) {
+        name if name.is_empty() => plain(&one["keyId"]),
+        name => name,
+    };
+    let end: String = plain(&one["endDateTime"]).chars().take(10).collect();
+    let end = if end.is_empty() { end } else { format!(" (until {end})") };
+    format!("{kind} \"{name}\"{end}")
+}
+
+/// Removes the files that setup wrote, unless somebody has changed them since.
 pub(super) fn files(record: &mut Record, config: &Path, tell: Tell<'_>) -> Result<(), SetupError> {
     for path in record.files.keys().cloned().collect::<Vec<_>>() {
         match record.look_at(&path)? {
@@ -182,5 +236,5 @@ pub(super) fn files(record: &mut Record, config: &Path, tell: Tell<'_>) -> Resul
         record.files.remove(&path);
         record.save(config)?;
     }
-    files::remove(&Record::path_for(config))
+    Ok(())
 }

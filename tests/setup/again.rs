@@ -35,3 +35,73 @@ fn whoever_makes_a_secret_by_hand_is_told_to_write_its_end_down() {
     tell(&mut command)
         .succeeds(&["note the day on which it Expires", "\nclient_secret_expires = "]);
 }
+
+/// A pair that somebody has made and put into place.
+fn put_a_pair(place: &Place, days: u16) {
+    let pair = o365_relay::sandbox::ClientCertificate::new(days).unwrap();
+    fs::write(place.path("certificate.pem"), pair.certificate_pem()).unwrap();
+    fs::write(place.path("private_key.pem"), pair.private_key_pem()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_takes_back_every_credential_that_setup_uploaded() {
+    let place = Place::auto().await;
+    place.plain(&[]).await.succeeds(&["mail can go"]);
+    put_a_pair(&place, 700);
+    let told = place.setup(&["--verify"]).await;
+    told.succeeds(&["certificate.pem uploaded", "mail can go"]);
+    assert!(place.sandbox.directory()[0].ends_with("(2 certificates, 0 secrets)"));
+    let told = place.setup(&["--undo"]).await;
+    told.succeeds(&["All that setup made here and in Entra ID is gone"]);
+    assert_eq!((place.sandbox.directory(), place.names()), (vec![], vec![]));
+
+    // A secret whose file was lost is made anew, beside the old one.
+    place.plain(&["--credential", "secret"]).await.succeeds(&["mail can go"]);
+    fs::remove_file(place.path("client_secret")).unwrap();
+    place.setup(&["--verify"]).await.succeeds(&["client secret made"]);
+    place.setup(&["--undo"]).await.succeeds(&["Entra ID is gone"]);
+    assert_eq!((place.sandbox.directory(), place.names()), (vec![], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_put_into_the_application_keeps_it_and_that_is_said() {
+    for credential in ["certificate", "secret"] {
+        let place = Place::auto().await;
+        place.plain(&["--credential", credential]).await.succeeds(&["mail can go"]);
+        let secret = place.sandbox.add_secret_in_portal("rotated by hand").unwrap();
+        let told = place.setup(&["--undo"]).await;
+        assert_eq!(told.code, Some(75), "{told:#?}");
+        assert!(!told.out.contains("is gone."), "{told:#?}");
+        let last = told.err.lines().last().unwrap();
+        for part in [
+            "stays",
+            "secret \"rotated by hand\"",
+            "Certificates & secrets",
+            "setup --undo` again",
+            "config.setup.json",
+        ] {
+            assert!(last.contains(part), "no {part:?} in {told:#?}");
+        }
+        assert_eq!(place.names(), ["config.setup.json"]);
+        let directory = place.sandbox.directory();
+        assert!(directory[0].ends_with("(0 certificates, 1 secrets)"), "{directory:?}");
+
+        // As long as it is there, nothing else happens; when it has gone, all of it goes.
+        let again = place.setup(&["--undo"]).await;
+        assert_eq!((again.code, place.sandbox.directory()), (Some(75), directory));
+        place.sandbox.remove_secret_in_portal(&secret);
+        place.setup(&["--undo"]).await.succeeds(&["Entra ID is gone"]);
+        assert_eq!((place.sandbox.directory(), place.names()), (vec![], vec![]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_goes_on_with_an_application_that_undo_had_to_leave() {
+    let place = Place::auto().await;
+    place.plain(&[]).await.succeeds(&["mail can go"]);
+    place.sandbox.add_secret_in_portal("rotated by hand").unwrap();
+    assert_eq!(place.setup(&["--undo"]).await.code, Some(75));
+    place.setup(&[]).await.succeeds(&["certificate.pem uploaded", "mail can go"]);
+    let directory = place.sandbox.directory();
+    assert!(directory[0].ends_with("(1 certificates, 1 secrets)"), "{directory:?}");
+}

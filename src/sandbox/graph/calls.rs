@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, No, Request, bad, client_id_in, members, no, not_found};
 use crate::clock::UnixMillis;
 use crate::sandbox::{
-    credentials::{Registered, Secret},
+    credentials::Registered,
     faults::Stage,
     random,
     registry::{Application, EXCHANGE_APP_ID, Principal, SEND_AS_APP},
@@ -154,18 +154,7 @@ impl Call<'_> {
         let mut applications = state.applications.iter_mut();
         let application =
             applications.find(|one| one.object_id == *id).ok_or_else(|| not_found(id))?;
-        let secret = random::client_secret();
-        let mut shown = json!({
-            "keyId": random::guid(),
-            "displayName": asked["displayName"],
-            "endDateTime": end,
-            "hint": secret.chars().take(3).collect::<String>(),
-            "secretText": null,
-        });
-        application.secrets.push(shown.clone());
-        application.credentials.add_secret(Secret::new(secret.as_str().into(), ends));
-        shown["secretText"] = secret.into();
-        Ok((StatusCode::OK, Some(shown)))
+        Ok((StatusCode::OK, Some(application.add_secret(&asked["displayName"], &end, ends))))
     }
 
     fn remove_password(&self, id: &str) -> Result<Answer, No> {
@@ -175,11 +164,10 @@ impl Call<'_> {
         let mut applications = state.applications.iter_mut();
         let application =
             applications.find(|one| one.object_id == *id).ok_or_else(|| not_found(id))?;
-        let at = application.secrets.iter().position(|one| one["keyId"] == body["keyId"]);
-        let at = at.ok_or_else(|| bad("No password credential found with keyId."))?;
-        application.secrets.remove(at);
-        application.credentials.remove_secret(at);
-        Ok((StatusCode::NO_CONTENT, None))
+        match application.remove_secret(&body["keyId"]) {
+            true => Ok((StatusCode::NO_CONTENT, None)),
+            false => Err(bad("No password credential found with keyId.")),
+        }
     }
 
     fn delete(&self, id: &str) -> Result<Answer, No> {
