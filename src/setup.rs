@@ -167,6 +167,12 @@ pub async fn run(plan: &Plan, clock: Clock, tell: Tell<'_>) -> Result<Done, Setu
     let plan = &Plan { config: directory.join(name), ..plan.clone() };
 
     let mut record = Record::begin(plan)?;
+    let former = record.former();
+    let known = Record::load(&plan.config)?.is_none_or(|before| before.former() == former);
+    if !known && (former.mailboxes.len() + former.send_as.len()) > 0 {
+        let all = [former.mailboxes, former.send_as].concat().join(", ");
+        tell(&format!("not wanted any more: {all}; the script takes the rights of before back"));
+    }
     refuse_foreign_files(plan, &record)?;
     let mut changed = false;
     record.save(&plan.config)?; // what cannot be written shows before anybody signs in

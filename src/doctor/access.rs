@@ -33,6 +33,7 @@ pub(super) fn access(case: &Case<'_>, token: Option<&Token>, mailbox: &str, path
             .unwrap_or_else(|| UNKNOWN_OBJECT.into()),
         mailbox: mailbox.to_owned(),
         send_as: Vec::new(),
+        former: exchange::Former::default(),
         path,
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Every value stands in single quotes through [`quoted`], so that no name can become a command.
 
+mod revoke;
 mod script;
 
 use super::clouds::Cloud;
@@ -25,8 +26,19 @@ pub struct Access {
     pub mailbox: String,
     /// Further addresses that may stand in From.
     pub send_as: Vec<String>,
+    /// What was granted before and is not wanted any more.
+    pub former: Former,
     /// How the application gets at the mailbox.
     pub path: Path,
+}
+
+/// Rights of before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Former {
+    /// Mailboxes that the application could log in as.
+    pub mailboxes: Vec<String>,
+    /// Addresses that could stand in From.
+    pub send_as: Vec<String>,
 }
 
 /// The two ways in which Exchange lets an application submit for a mailbox.
@@ -198,49 +210,6 @@ impl Access {
                 format!("Get-MailboxPermission -Identity {mailbox} -User {object} | Format-List")
             }
         }
-    }
-
-    /// Takes everything back except the mailbox's SMTP AUTH switch, which others may rely on.
-    #[must_use]
-    pub fn undo(&self) -> Vec<String> {
-        let (mailbox, object) = (quoted(&self.mailbox), self.object());
-        let mut commands: Vec<String> = self
-            .send_as
-            .iter()
-            .map(|sender| {
-                format!(
-                    "Remove-RecipientPermission -Identity {} -Trustee {object} -AccessRights SendAs \
-                     -Confirm:$false",
-                    quoted(sender)
-                )
-            })
-            .collect();
-        if self.cloud == Cloud::Hve {
-            commands.push(format!("Remove-HVEAppAccess -Identity {mailbox} -AppIds {object}"));
-            return commands;
-        }
-        let remove = |noun: &str, name: &str| {
-            let name = quoted(name);
-            when(
-                &format!("Get-{noun} -Identity {name} -ErrorAction SilentlyContinue"),
-                &format!("Remove-{noun} -Identity {name} -Confirm:$false"),
-            )
-        };
-        match &self.path {
-            Path::Applications(group) => {
-                commands.push(remove("ManagementRoleAssignment", &self.scope_name()));
-                commands.push(remove("ManagementScope", &self.scope_name()));
-                if *group == Group::Own {
-                    commands.push(remove("DistributionGroup", &self.group_name()));
-                }
-            }
-            Path::Classic => commands.push(format!(
-                "Remove-MailboxPermission -Identity {mailbox} -User {object} \
-                 -AccessRights FullAccess -Confirm:$false"
-            )),
-        }
-        commands.push(remove("ServicePrincipal", &self.object_id));
-        commands
     }
 
     /// The name of the scope and of the role assignment; Exchange takes up to 64 characters.

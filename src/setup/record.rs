@@ -14,7 +14,7 @@ use super::{
 };
 use crate::office365::{
     clouds::Cloud,
-    exchange::{Access, Group, Path as ExchangePath},
+    exchange::{Access, Former, Group, Path as ExchangePath},
 };
 
 /// What has been done so far.
@@ -31,6 +31,12 @@ pub struct Record {
     pub mailbox: String,
     /// Further senders.
     pub send_as: Vec<String>,
+    /// Mailboxes of earlier runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former_mailboxes: Vec<String>,
+    /// Senders of earlier runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former_send_as: Vec<String>,
     /// `applications` or `classic`.
     path: String,
     /// A group that was there; `None` for one that the script makes.
@@ -168,8 +174,23 @@ impl Record {
                 return Err(SetupError::Changed { path, what, was, now });
             }
         }
+        let mut former = old.former();
+        // Before that nobody could be told to grant anything.
+        if old.service_principal.is_some() {
+            former.mailboxes.push(old.mailbox.clone());
+            former.send_as.extend(old.send_as.iter().cloned());
+        }
+        let Former { mailboxes, send_as } = former;
+        let former_mailboxes = without(mailboxes, std::slice::from_ref(&new.mailbox));
+        let former_send_as = without(send_as, &new.send_as);
         let Self { mailbox, send_as, places, systemd, .. } = new;
-        Ok(Self { mailbox, send_as, places, systemd, ..old })
+        Ok(Self { mailbox, send_as, former_mailboxes, former_send_as, places, systemd, ..old })
+    }
+
+    /// What was granted by earlier runs and is not wanted any more.
+    pub(super) fn former(&self) -> Former {
+        let (mailboxes, send_as) = (self.former_mailboxes.clone(), self.former_send_as.clone());
+        Former { mailboxes, send_as }
     }
 
     fn of(plan: &Plan) -> Self {
@@ -189,6 +210,8 @@ impl Record {
             name: plan.name.clone(),
             mailbox: plan.mailbox.clone(),
             send_as: plan.send_as.clone(),
+            former_mailboxes: Vec::new(),
+            former_send_as: Vec::new(),
             path: path.to_owned(),
             group,
             credential: credential.to_owned(),
@@ -224,6 +247,7 @@ impl Record {
             object_id: principal.id.clone(),
             mailbox: self.mailbox.clone(),
             send_as: self.send_as.clone(),
+            former: self.former(),
             path: self.path(),
         })
     }
@@ -285,6 +309,17 @@ impl Record {
             Some(Some(_)) => Found::Changed,
         })
     }
+}
+
+/// `addresses`, each once, but for `wanted`.
+fn without(addresses: Vec<String>, wanted: &[String]) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for address in addresses {
+        if !wanted.iter().chain(&kept).any(|one| one.eq_ignore_ascii_case(&address)) {
+            kept.push(address);
+        }
+    }
+    kept
 }
 
 /// The configuration that a package brings, as long as nobody has put values in.

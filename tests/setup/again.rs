@@ -105,3 +105,67 @@ async fn setup_goes_on_with_an_application_that_undo_had_to_leave() {
     let directory = place.sandbox.directory();
     assert!(directory[0].ends_with("(1 certificates, 1 secrets)"), "{directory:?}");
 }
+
+const OTHER: &str = "other@sandbox.example";
+const FIRST: [&str; 4] = ["--send-as", "erp@sandbox.example", "--send-as", "crm@sandbox.example"];
+const SECOND: [&str; 4] = ["--mailbox", OTHER, "--send-as", "erp@sandbox.example"];
+
+/// Two set-ups, the second for another mailbox and with fewer senders.
+async fn changed_place(path: &str, second_script: bool) -> (Place, String) {
+    let mailboxes = vec![MAILBOX.to_owned(), OTHER.to_owned()];
+    let place = Place::with(Config { mailboxes, ..Config::default() }).await;
+    place.plain(&[&["--path", path][..], &FIRST].concat()).await;
+    place.run_script();
+    let told = place.setup(&SECOND).await;
+    if second_script {
+        place.run_script();
+        place.run_script(); // it can be run again
+    }
+    (place, told.out)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_wanted_any_more_is_revoked_by_the_next_script() {
+    for path in ["applications", "classic"] {
+        let (place, out) = changed_place(path, true).await;
+        for part in ["relay@sandbox.example", "crm@sandbox.example", "the script takes"] {
+            assert!(out.contains(part), "{path}: {out}");
+        }
+        assert_eq!(place.cure_as(OTHER).await, None, "{path}");
+        assert!(place.cure_as(MAILBOX).await.is_some(), "{path}: {:?}", place.sandbox.directory());
+        let rights = place.sandbox.directory().join("\n");
+        assert!(rights.contains("sends as erp@"), "{path}: {rights}");
+        assert!(!rights.contains("sends as crm@"), "{path}: {rights}");
+        // Who is wanted again gets it back.
+        place.setup(&[&["--mailbox", MAILBOX][..], &FIRST].concat()).await;
+        place.run_script();
+        assert_eq!(place.cure_as(MAILBOX).await, None, "{path}");
+        assert!(place.cure_as(OTHER).await.is_some(), "{path}");
+        assert!(place.sandbox.directory().join("\n").contains("sends as crm@"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_takes_back_what_was_ever_granted() {
+    for path in ["applications", "classic"] {
+        for second_script in [false, true] {
+            let (place, _) = changed_place(path, second_script).await;
+            let undone = place.setup(&["--undo"]).await;
+            undone.succeeds(&["Done"]);
+            let (_, script) = undone.out.split_once("# takes back").unwrap();
+            let script = format!("# {}", script.split("\nDone;").next().unwrap());
+            place.sandbox.run_exchange_script(&script).unwrap_or_else(|e| panic!("{e}\n{script}"));
+            assert_eq!(place.sandbox.directory(), [""; 0], "{path} {second_script}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_a_group_of_theirs_is_left_to_them() {
+    let place = Place::auto().await;
+    place.plain(&["--group", "theirs"]).await.succeeds(&["mail can go"]);
+    place.setup(&["--mailbox", OTHER]).await;
+    let script = place.read("config.exchange.ps1");
+    let line = format!("\n# Remove-DistributionGroupMember -Identity 'theirs' -Member '{MAILBOX}'");
+    assert!(script.contains(&line), "{script}");
+}

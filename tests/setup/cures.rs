@@ -5,6 +5,11 @@ use super::*;
 impl Place {
     /// The doctor's red line about the login: its cure, or `None` if there is no red line.
     async fn cure(&self) -> Option<Vec<String>> {
+        self.cure_as(MAILBOX).await
+    }
+
+    /// The same for this mailbox.
+    pub async fn cure_as(&self, mailbox: &str) -> Option<Vec<String>> {
         let mut command = o365_relay(["doctor", "--json", "--config"]);
         command.arg(self.path("config.toml"));
         let queue = self.root.path().join("queue").display().to_string();
@@ -13,6 +18,7 @@ impl Place {
             ("http.address", "off"),
             ("queue.min_free_bytes", "0"),
             ("queue.directory", queue.as_str()),
+            ("office365.mailbox", mailbox),
         ] {
             command.arg("--set").arg(format!("{key}={value}"));
         }

@@ -10,7 +10,7 @@ use crate::{
     config,
     office365::{
         clouds::Cloud,
-        exchange::{Access, Group, Path},
+        exchange::{Access, Former, Group, Path},
     },
     setup::{CredentialKind, Plan, Record},
     tls,
@@ -227,6 +227,7 @@ impl Wanted {
                 .unwrap_or_else(|| "OBJECT ID UNDER ENTERPRISE APPLICATIONS".into()),
             mailbox: plan.mailbox,
             send_as: plan.send_as,
+            former: Former::default(),
             path: plan.path,
         };
         Ok((access, ids))

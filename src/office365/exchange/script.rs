@@ -1,6 +1,6 @@
 //! The commands as scripts that an admin runs as they are: one that gives, one that takes back.
 
-use super::{Access, Path};
+use super::{Access, Group, Path};
 use crate::office365::clouds::Cloud;
 
 impl Access {
@@ -41,6 +41,19 @@ impl Access {
         if !self.send_as.is_empty() {
             script.comment("4. Further addresses that may stand in From.");
             script.lines(&self.grant_send_as());
+        }
+        let revoke = self.revoke_former();
+        if !revoke.is_empty() {
+            script.comment("What was granted before and is not wanted any more is taken back.");
+            if let (Path::Applications(Group::Existing(_)), false) =
+                (&self.path, self.former.mailboxes.is_empty())
+            {
+                script.comment(
+                    "The group is not o365-relay's: whoever is in it for nothing else leaves it by\n\
+                     the line without its leading #. Until then the application can log in as well.",
+                );
+            }
+            script.lines(&revoke);
         }
         script.comment(match self.path {
             _ if self.cloud == Cloud::Hve => "Look: AllowedApps holds the object id.",

@@ -12,6 +12,7 @@ fn access(path: Path) -> Access {
         object_id: OBJECT.into(),
         mailbox: "relay@contoso.com".into(),
         send_as: vec!["erp@contoso.com".into()],
+        former: Former::default(),
         path,
     }
 }
@@ -75,6 +76,7 @@ fn no_name_becomes_a_command() {
             object_id: evil.into(),
             mailbox: evil.into(),
             send_as: vec![evil.into()],
+            former: Former { mailboxes: vec![evil.into()], send_as: vec![evil.into()] },
             ..access(path)
         };
         for script in [access.script(), access.undo_script()] {
@@ -139,7 +141,7 @@ fn the_classic_path_gives_full_access() {
     );
     assert!(script.contains(&grant), "{script}");
     assert!(
-        script.contains("# Remove-MailboxPermission -Identity 'relay@contoso.com'"),
+        script.contains("# if (Get-MailboxPermission -Identity 'relay@contoso.com'"),
         "{script}"
     );
     for never in ["ManagementScope", "Test-ServicePrincipal"] {
@@ -176,12 +178,14 @@ fn undo_takes_back_what_was_given_and_leaves_the_switch() {
             "$ErrorActionPreference = 'Stop'".to_owned(),
             "Connect-ExchangeOnline -Organization 'contoso.onmicrosoft.com'".into(),
             format!(
-                "Remove-RecipientPermission -Identity 'erp@contoso.com' -Trustee '{OBJECT}' \
-                 -AccessRights SendAs -Confirm:$false"
+                "if (Get-RecipientPermission -Identity 'erp@contoso.com' -Trustee '{OBJECT}' \
+                 -ErrorAction SilentlyContinue) {{ Remove-RecipientPermission -Identity \
+                 'erp@contoso.com' -Trustee '{OBJECT}' -AccessRights SendAs -Confirm:$false }}"
             ),
             format!(
-                "Remove-MailboxPermission -Identity 'relay@contoso.com' -User '{OBJECT}' \
-                 -AccessRights FullAccess -Confirm:$false"
+                "if (Get-MailboxPermission -Identity 'relay@contoso.com' -User '{OBJECT}' \
+                 -ErrorAction SilentlyContinue) {{ Remove-MailboxPermission -Identity \
+                 'relay@contoso.com' -User '{OBJECT}' -AccessRights FullAccess -Confirm:$false }}"
             ),
             format!(
                 "if (Get-ServicePrincipal -Identity '{OBJECT}' -ErrorAction SilentlyContinue) \

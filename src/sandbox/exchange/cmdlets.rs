@@ -27,9 +27,10 @@ const CMDLETS: &[(&str, &[&str], &[&str])] = &[
     ("New-ManagementRoleAssignment", &["Name", "Role", "App", "CustomResourceScope"], &[]),
     ("Remove-ManagementRoleAssignment", &["Identity", "Confirm"], &[]),
     ("Add-MailboxPermission", &["Identity", "User", "AccessRights"], &[]),
-    ("Get-MailboxPermission", &["Identity", "User"], &[]),
+    ("Get-MailboxPermission", &["Identity", "User"], &["ErrorAction"]),
     ("Remove-MailboxPermission", &["Identity", "User", "AccessRights", "Confirm"], &[]),
     ("Add-RecipientPermission", &["Identity", "Trustee", "AccessRights", "Confirm"], &[]),
+    ("Get-RecipientPermission", &["Identity", "Trustee"], &["ErrorAction"]),
     ("Remove-RecipientPermission", &["Identity", "Trustee", "AccessRights", "Confirm"], &[]),
     ("Set-CASMailbox", &["Identity", "SmtpClientAuthenticationDisabled"], &[]),
     ("Test-ServicePrincipalAuthorization", &["Identity", "Resource"], &[]),
@@ -287,7 +288,8 @@ impl Call {
         let grants = if mailbox { &mut state.full_access } else { &mut state.send_as };
         if verb == "Get" {
             let there = grants.contains(&(whose, id));
-            return Ok(Vec::from_iter(there.then(|| "AccessRights FullAccess".to_owned())));
+            let right = if mailbox { "FullAccess" } else { "SendAs" };
+            return Ok(Vec::from_iter(there.then(|| format!("AccessRights {right}"))));
         }
         self.expect("AccessRights", if mailbox { "FullAccess" } else { "SendAs" })?;
         if verb == "Remove" || !mailbox {
