@@ -519,7 +519,14 @@ async fn mistakes_on_the_command_line_get_one_message() {
     }
     place.plain(&[]).await.succeeds(&["mail can go"]);
     let told = place.plain(&["--path", "classic"]).await;
-    told.fails(78, &["was begun with --path \"applications\", and now it is \"classic\""]);
+    let changed = "was set up with --path \"applications\", and now it is \"classic\"";
+    told.fails(78, &[changed, "take it back with --undo first and set it up anew"]);
+
+    let place = Place::auto().await;
+    place.fault("device-code=declined");
+    place.plain(&[]).await;
+    let told = place.plain(&["--credential", "secret"]).await;
+    told.fails(78, &["was begun with --credential \"certificate\"", "finish it as it was"]);
 }
 
 #[test]

@@ -116,8 +116,14 @@ pub enum SetupError {
     },
     /// What is asked for now does not go with what was begun.
     #[error(
-        "{} was begun with {what} \"{was}\", and now it is \"{now}\"; finish it as it was, take it \
-         back with --undo, or begin another one with another --config", path.display()
+        "{} {} with {what} \"{was}\", and now it is \"{now}\"; {}", path.display(),
+        if *complete { "was set up" } else { "was begun" },
+        if *complete {
+            "to change it, take it back with --undo first and set it up anew (mail waits meanwhile), \
+             or set another one up beside it with another --config and --name"
+        } else {
+            "finish it as it was, take it back with --undo, or begin another one with another --config"
+        }
     )]
     Changed {
         /// The record.
@@ -128,6 +134,8 @@ pub enum SetupError {
         was: String,
         /// As it is now.
         now: String,
+        /// Whether that set-up has come to its end.
+        complete: bool,
     },
     /// No key can be made on this machine, or an existing one is of no use.
     #[error("{reason}")]

@@ -171,7 +171,8 @@ impl Record {
             if !was.eq_ignore_ascii_case(now) {
                 let path = Self::path_for(&plan.config);
                 let (was, now) = (was.clone(), now.clone());
-                return Err(SetupError::Changed { path, what, was, now });
+                let complete = old.is_registered();
+                return Err(SetupError::Changed { path, what, was, now, complete });
             }
         }
         let mut former = old.former();
