@@ -559,3 +559,26 @@ fn print_only_needs_nothing_and_writes_nothing() {
     print(&["--client-id", "myapp"]).fails(64, &["--client-id is not an id"]);
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_script_whose_ids_were_put_in_by_hand_is_the_one_with_the_ids() {
+    let (client, object) =
+        ("58d827e0-c69c-401f-8deb-b1224d129dc8", "9d1f0a52-0c3b-4f89-8a2e-0b9d5f7c3e61");
+    let script = |arguments: &[&str]| {
+        let mut command = o365_relay(["setup", "--print-only", "--tenant", "contoso.com"]);
+        let told = tell(command.args(["--mailbox", MAILBOX]).args(arguments));
+        let (before, script) = told.out.split_once("# what Exchange Online").unwrap();
+        (before.to_owned(), script.to_owned())
+    };
+    let (_, wanted) = script(&["--client-id", client, "--object-id", object]);
+    let (before, mut filled) = script(&[]);
+    for (placeholder, value) in [
+        ("APPLICATION (CLIENT) ID", client),
+        ("OBJECT ID UNDER ENTERPRISE APPLICATIONS", object),
+        ("FIRST 8 DIGITS OF THE APPLICATION ID", "58d827e0"),
+    ] {
+        assert!(before.contains(placeholder), "{before}");
+        filled = filled.replace(placeholder, value);
+    }
+    assert_eq!(filled, wanted);
+}

@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 pub(super) use self::options::Options;
-use self::options::{Ids, Wanted};
+use self::options::{APPLICATION_ID, Ids, OBJECT_ID, Wanted};
 use super::{Settings, doctor, exit::Failure, output::line};
 use crate::{
     clock::Clock,
     config::Sources,
+    office365::exchange::FIRST_DIGITS,
     setup::{self, CredentialKind, Done, Left, Plan, SetupError, Undone},
 };
 
@@ -115,10 +116,11 @@ fn print_only(wanted: &Wanted) -> Result<(), Failure> {
     line(setup::portal_steps(&access, wanted.credential))?;
     match known {
         Ids::Given => line("The script for Exchange Online PowerShell:\n")?,
-        Ids::Missing => line(
-            "The script for Exchange Online PowerShell. Put the two ids in where it says so, or run \
-             this again with --client-id and --object-id:\n",
-        )?,
+        Ids::Missing => line(format!(
+            "The script for Exchange Online PowerShell. Better run this again with --client-id and \
+             --object-id once you know them; or replace by hand, everywhere:\n  {APPLICATION_ID}\n  \
+             {OBJECT_ID}\n  {FIRST_DIGITS} (58d827e0 of 58d827e0-c69c-...)\n"
+        ))?,
     }
     line(access.script())?;
     line("The configuration:\n")?;

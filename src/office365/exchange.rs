@@ -222,8 +222,9 @@ impl Access {
         match &self.path {
             Path::Applications(Group::Existing(name)) => name.clone(),
             _ => {
-                let start: String = self.client_id.chars().take(8).collect();
-                format!("o365-relay-{start}")
+                let start = self.client_id.get(..8);
+                let start = start.filter(|start| start.bytes().all(|b| b.is_ascii_hexdigit()));
+                format!("o365-relay-{}", start.unwrap_or(FIRST_DIGITS))
             }
         }
     }
@@ -232,6 +233,9 @@ impl Access {
         quoted(&self.object_id)
     }
 }
+
+/// In the name of a group while the client id is not known.
+pub const FIRST_DIGITS: &str = "FIRST 8 DIGITS OF THE APPLICATION ID";
 
 /// Shows the tenant's SMTP AUTH switch: `True` is off for every mailbox that does not say
 /// otherwise.

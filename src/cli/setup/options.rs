@@ -141,6 +141,10 @@ pub(super) struct Wanted {
     ids: (Option<String>, Option<String>),
 }
 
+/// In the place of ids that are not known.
+pub(super) const APPLICATION_ID: &str = "APPLICATION (CLIENT) ID";
+pub(super) const OBJECT_ID: &str = "OBJECT ID UNDER ENTERPRISE APPLICATIONS";
+
 /// Whether the ids are real ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ids {
@@ -222,9 +226,8 @@ impl Wanted {
             cloud: plan.cloud,
             tenant: plan.tenant,
             display_name: plan.name,
-            client_id: client_id.unwrap_or_else(|| "APPLICATION (CLIENT) ID".into()),
-            object_id: object_id
-                .unwrap_or_else(|| "OBJECT ID UNDER ENTERPRISE APPLICATIONS".into()),
+            client_id: client_id.unwrap_or_else(|| APPLICATION_ID.into()),
+            object_id: object_id.unwrap_or_else(|| OBJECT_ID.into()),
             mailbox: plan.mailbox,
             send_as: plan.send_as,
             former: Former::default(),
