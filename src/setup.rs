@@ -22,7 +22,9 @@ use std::{
     time::Duration,
 };
 
-pub use self::{error::SetupError, record::Record, text::portal_steps, undo::Left};
+pub use self::{
+    error::SetupError, record::Record, text::HVE_PERMISSION, text::portal_steps, undo::Left,
+};
 use self::{
     files::NewFile, graph::Graph, http::Http, key_pair::KeyPair, record::Found, register::Registrar,
 };

@@ -554,6 +554,14 @@ fn print_only_needs_nothing_and_writes_nothing() {
         "Add-MailboxPermission",
         "run this again with --client-id and --object-id",
     ]);
+    let hve = print(&["--cloud", "hve"]);
+    hve.succeeds(&[
+        "535 5.7.144",
+        "Microsoft's page on High Volume",
+        "\n# 1. It may use this account",
+    ]);
+    assert!(!hve.out.contains("FullAccess") && !hve.out.contains("\n# 2."), "{hve:#?}");
+    assert_eq!(hve.out.matches("asks for an Application permission").count(), 1, "{hve:#?}");
     print(&["--cloud", "gcc-high"]).succeeds(&["-ExchangeEnvironmentName O365USGovGCCHigh"]);
     print(&["--client-id", client, "--object-id", client]).fails(64, &["are the same"]);
     print(&["--client-id", "myapp"]).fails(64, &["--client-id is not an id"]);

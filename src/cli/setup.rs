@@ -14,8 +14,8 @@ use super::{Settings, doctor, exit::Failure, output::line};
 use crate::{
     clock::Clock,
     config::Sources,
-    office365::exchange::FIRST_DIGITS,
-    setup::{self, CredentialKind, Done, Left, Plan, SetupError, Undone},
+    office365::{clouds::Cloud, exchange::FIRST_DIGITS},
+    setup::{self, CredentialKind, Done, HVE_PERMISSION, Left, Plan, SetupError, Undone},
 };
 
 pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Failure> {
@@ -57,6 +57,9 @@ fn advise(plan: &Plan, done: &Done) -> Result<(), Failure> {
             "The systemd unit has to hand over the certificate. `systemctl edit o365-relay`, and put \
              in:\n\n{drop_in}"
         ))?;
+    }
+    if done.changed && plan.cloud == Cloud::Hve {
+        line(format!("setup asks for no API permission.\n{HVE_PERMISSION}"))?;
     }
     if done.changed {
         line(format!(

@@ -4,7 +4,10 @@
 use std::fmt::Write;
 
 use super::{CredentialKind, Plan};
-use crate::office365::exchange::{Access, Group, Path};
+use crate::office365::{
+    clouds::Cloud,
+    exchange::{Access, Group, Path},
+};
 
 /// The configuration file for this application.
 pub(super) fn configuration(plan: &Plan, client_id: &str, secret_ends: Option<&str>) -> String {
@@ -69,6 +72,13 @@ pub(super) fn drop_in(plan: &Plan) -> Option<String> {
     })
 }
 
+/// What is known of the API permission for High Volume Email.
+pub const HVE_PERMISSION: &str = "\
+API permissions: High Volume Email asks for an Application permission with admin consent;
+without it a login ends with 535 5.7.144. Take its name from Microsoft's page on High Volume
+Email. It is not known here for sure: one project that sends this way has Mail.Send of Office
+365 Exchange Online, which nobody has confirmed to us.";
+
 /// The way through the portal, step by step.
 #[must_use]
 pub fn portal_steps(access: &Access, credential: CredentialKind) -> String {
@@ -100,6 +110,7 @@ pub fn portal_steps(access: &Access, credential: CredentialKind) -> String {
         ),
     }
     match access.path {
+        _ if access.cloud == Cloud::Hve => step(HVE_PERMISSION),
         Path::Applications(_) => step(
             "API permissions: leave SMTP.SendAsApp out. With it, Exchange would want FullAccess\n\
              to the mailbox. Nothing has to be consented to.",
@@ -114,7 +125,12 @@ pub fn portal_steps(access: &Access, credential: CredentialKind) -> String {
         "Enterprise applications > (the application): note its Object ID. The one on the page of\n\
          the app registration is another and leads to 535 5.7.3.",
     );
-    if let Path::Applications(Group::Existing(_)) = access.path {
+    if access.cloud == Cloud::Hve {
+        step(
+            "The mailbox has to be an account of High Volume Email (New-MailUser -HVEAccount), and From\n\
+             that same address.",
+        );
+    } else if let Path::Applications(Group::Existing(_)) = access.path {
         step("The group has to be a mail-enabled one; the mailbox becomes a direct member of it.");
     }
     step("Run the script below in Exchange Online PowerShell.");

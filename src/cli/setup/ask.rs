@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use super::options::{Wanted, checked_tenant};
 use crate::{
     cli::exit::Failure,
-    office365::exchange::Path,
+    office365::{clouds::Cloud, exchange::Path},
     setup::{CredentialKind, Plan},
 };
 
@@ -40,6 +40,7 @@ pub(super) fn go_on(plan: &Plan) -> Result<bool, Failure> {
         CredentialKind::Secret => "a client secret",
     };
     let path = match plan.path {
+        _ if plan.cloud == Cloud::Hve => "its API permission is for you to give",
         Path::Applications(_) => "no API permission, no consent",
         Path::Classic => "API permission SMTP.SendAsApp, with consent",
     };

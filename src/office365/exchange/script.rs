@@ -16,35 +16,35 @@ impl Access {
         script.line("$ErrorActionPreference = 'Stop'");
         script.line(&self.connect());
         if self.cloud != Cloud::Hve {
-            script.comment("1. Exchange learns of the application (its Enterprise application).");
+            script.step("Exchange learns of the application (its Enterprise application).");
             script.line(&self.service_principal_unless_known());
         }
-        script.comment(match self.path {
-            _ if self.cloud == Cloud::Hve => "2. It may use this account of High Volume Email.",
+        script.step(match self.path {
+            _ if self.cloud == Cloud::Hve => "It may use this account of High Volume Email.",
             Path::Applications(_) => {
-                "2. It may submit as the members of one group, and do nothing else: RBAC for\n\
+                "It may submit as the members of one group, and do nothing else: RBAC for\n\
                  Applications. Only direct members count."
             }
             Path::Classic => {
-                "2. It may use the mailbox. FullAccess and SMTP.SendAsApp together; without\n\
+                "It may use the mailbox. FullAccess and SMTP.SendAsApp together; without\n\
                  IMAP.AccessAsApp or POP.AccessAsApp it cannot read mail."
             }
         });
         script.lines(&self.grant());
         if self.cloud != Cloud::Hve {
-            script.comment(
-                "3. SMTP AUTH for this mailbox; the tenant's switch can stay as it is, since the\n\
+            script.step(
+                "SMTP AUTH for this mailbox; the tenant's switch can stay as it is, since the\n\
                  mailbox's outweighs it.",
             );
             script.line(&self.smtp_auth_of_mailbox());
         }
         if !self.send_as.is_empty() {
-            script.comment("4. Further addresses that may stand in From.");
+            script.step("Further addresses that may stand in From.");
             script.lines(&self.grant_send_as());
         }
         let revoke = self.revoke_former();
         if !revoke.is_empty() {
-            script.comment("What was granted before and is not wanted any more is taken back.");
+            script.step("What was granted before and is not wanted any more is taken back.");
             if let (Path::Applications(Group::Existing(_)), false) =
                 (&self.path, self.former.mailboxes.is_empty())
             {
@@ -95,11 +95,13 @@ impl Access {
 /// The text of a script as it grows.
 struct Script {
     text: String,
+    /// How many steps it has by now.
+    steps: u8,
 }
 
 impl Script {
     fn new(title: &str) -> Self {
-        Self { text: format!("# {title}\n") }
+        Self { text: format!("# {title}\n"), steps: 0 }
     }
 
     fn line(&mut self, line: &str) {
@@ -111,6 +113,12 @@ impl Script {
         for line in lines {
             self.line(line);
         }
+    }
+
+    /// A comment with the next number.
+    fn step(&mut self, text: &str) {
+        self.steps += 1;
+        self.comment(&format!("{}. {text}", self.steps));
     }
 
     fn comment(&mut self, text: &str) {
