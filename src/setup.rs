@@ -11,6 +11,7 @@ mod http;
 mod key_pair;
 mod record;
 mod register;
+mod renewal;
 mod sign_in;
 mod text;
 mod undo;
@@ -29,7 +30,7 @@ use self::{
     files::NewFile, graph::Graph, http::Http, key_pair::KeyPair, record::Found, register::Registrar,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, UnixMillis},
     office365::{clouds::Cloud, exchange},
     token::{Algorithm, CertificateFiles},
 };
@@ -90,6 +91,8 @@ pub struct Plan {
     pub overwrite: bool,
     /// Whether certificate and key are there already and to be used.
     pub existing_key: bool,
+    /// Whether to make a new credential beside the old one, however long that is good.
+    pub renew: bool,
     /// Whether to look at the tenant even if all is on record.
     pub verify: bool,
     /// How long a call to Graph may be tried again.
@@ -152,10 +155,16 @@ impl Plan {
 pub struct Done {
     /// Whether anything was made or written.
     pub changed: bool,
+    /// Whether the script for Exchange is another one than before.
+    pub new_script: bool,
     /// What Exchange has to be told.
     pub access: exchange::Access,
     /// The drop-in that the systemd unit needs, if it needs one.
     pub drop_in: Option<String>,
+    /// The day on which the credential ends, such as `2027-03-01`, and how many days are left.
+    pub ends: Option<(String, i64)>,
+    /// Whether the application has a credential that it had not before.
+    pub new_credential: bool,
 }
 
 /// Does what is missing. `tell` hears of each thing that is done.
@@ -181,19 +190,26 @@ pub async fn run(plan: &Plan, clock: Clock, tell: Tell<'_>) -> Result<Done, Setu
     if plan.credential == CredentialKind::Certificate {
         changed |= key_pair_here(plan, &mut record, clock, tell)?;
     }
-    if plan.verify || !record.is_registered() {
-        let http = Http::new(&plan.tls);
-        let mut permissions = vec!["Application.ReadWrite.All"];
-        if plan.path == exchange::Path::Classic {
-            permissions.push("AppRoleAssignment.ReadWrite.All");
-        }
-        let token = sign_in::sign_in(plan, &http, &permissions, tell).await?;
-        let graph = Graph { http: &http, url: plan.graph_url(), token, patience: plan.patience };
-        let now = clock.now();
-        let mut registrar =
-            Registrar { plan, graph, record: &mut record, tell, now, changed: false };
-        registrar.run().await?;
-        changed |= registrar.changed;
+    let before = record.uploaded.clone();
+    let now = clock.now();
+    let due = renewal::is_due(plan, &record, now)?;
+    if due && plan.credential == CredentialKind::Certificate {
+        renewal::make_pair(plan, &mut record, now)?;
+    }
+    let renew = due && record.next.is_none();
+    if !plan.verify && record.is_registered() && renewal::is_another_pair(plan, &record)? {
+        tell(&format!(
+            "{} is not the certificate that setup uploaded; unless somebody did that in the portal, \
+             `o365-relay setup --verify` uploads it",
+            plan.certificate().display()
+        ));
+    }
+    if plan.verify || renew || !record.is_registered() {
+        changed |= in_the_directory(plan, &mut record, now, renew, tell).await?;
+    }
+    if record.next.is_some() {
+        renewal::take_over(plan, &mut record, clock, tell).await?;
+        changed = true;
     }
     let access = record.access().ok_or_else(|| SetupError::Record {
         path: Record::path_for(&plan.config),
@@ -201,8 +217,41 @@ pub async fn run(plan: &Plan, clock: Clock, tell: Tell<'_>) -> Result<Done, Setu
     })?;
     let configuration = text::configuration(plan, &access.client_id, record.ends.as_deref());
     changed |= put(plan, &mut record, &plan.config, &configuration, tell)?;
-    changed |= put(plan, &mut record, &plan.script(), &access.script(), tell)?;
-    Ok(Done { changed, access, drop_in: text::drop_in(plan) })
+    let new_script = put(plan, &mut record, &plan.script(), &access.script(), tell)?;
+    changed |= new_script;
+    Ok(Done {
+        changed,
+        new_script,
+        access,
+        drop_in: text::drop_in(plan),
+        ends: renewal::end(plan, &record, now),
+        new_credential: before != record.uploaded,
+    })
+}
+
+/// What takes an admin's sign-in; whether anything was made. `renew` says whether there shall be a
+/// new credential as well.
+async fn in_the_directory(
+    plan: &Plan,
+    record: &mut Record,
+    now: UnixMillis,
+    renew: bool,
+    tell: Tell<'_>,
+) -> Result<bool, SetupError> {
+    let http = Http::new(&plan.tls);
+    let mut permissions = vec!["Application.ReadWrite.All"];
+    if plan.path == exchange::Path::Classic {
+        permissions.push("AppRoleAssignment.ReadWrite.All");
+    }
+    let token = sign_in::sign_in(plan, &http, &permissions, tell).await?;
+    let graph = Graph { http: &http, url: plan.graph_url(), token, patience: plan.patience };
+    let ended = Vec::new();
+    let mut registrar = Registrar { plan, graph, record, tell, now, changed: false, ended };
+    registrar.run().await?;
+    if renew {
+        registrar.renew().await?;
+    }
+    Ok(registrar.changed)
 }
 
 /// What is not ours stays, and that shows before anything is done.
@@ -326,7 +375,8 @@ pub async fn undo(plan: &Plan, tell: Tell<'_>) -> Result<Undone, SetupError> {
         let http = Http::new(&plan.tls);
         let token = sign_in::sign_in(plan, &http, &["Application.ReadWrite.All"], tell).await?;
         let graph = Graph { http: &http, url: plan.graph_url(), token, patience: plan.patience };
-        left = undo::directory(graph, &mut record, &config, &plan.certificate(), tell).await?;
+        let certificates = [plan.certificate(), plan.next_certificate()];
+        left = undo::directory(graph, &mut record, &config, &certificates, tell).await?;
     }
     undo::files(&mut record, &config, tell)?;
     if record.application.is_none() {

@@ -7,6 +7,8 @@ mod again;
 #[path = "setup/cures.rs"]
 mod cures;
 mod operator;
+#[path = "setup/renewal.rs"]
+mod renewal;
 
 use std::{
     collections::BTreeMap,

@@ -36,6 +36,17 @@ pub(super) async fn run(options: &Options, settings: &Settings) -> Result<(), Fa
     if !done.changed {
         line("Everything is as it should be; nothing was changed.")?;
     }
+    if let Some((day, days)) = &done.ends {
+        line(match days {
+            ..0 => format!(
+                "The credential ended on {day}; docs/credentials.md tells how to replace it."
+            ),
+            _ => format!("The credential is good until {day}: {days} days left."),
+        })?;
+    }
+    if options.days.is_some() && !done.new_credential {
+        line("--days counts for a new credential, and none was made; --renew makes one.")?;
+    }
     advise(&plan, &done)?;
     let sources = sources(&plan, settings);
     until_open(&plan, &sources, options.wait.unwrap_or_default()).await?;
@@ -58,10 +69,10 @@ fn advise(plan: &Plan, done: &Done) -> Result<(), Failure> {
              in:\n\n{drop_in}"
         ))?;
     }
-    if done.changed && plan.cloud == Cloud::Hve {
+    if done.new_script && plan.cloud == Cloud::Hve {
         line(format!("setup asks for no API permission.\n{HVE_PERMISSION}"))?;
     }
-    if done.changed {
+    if done.new_script {
         line(format!(
             "What is left takes an Exchange administrator and PowerShell, which nothing else can do. \
              The script, also in {}:\n\n{}",
@@ -179,7 +190,7 @@ impl From<SetupError> for Failure {
         match &error {
             SetupError::File { .. } => Self::of(&error, message),
             SetupError::NoRole { .. } | SetupError::Declined => Self::permission(message),
-            SetupError::CodeExpired => Self::try_later(message),
+            SetupError::CodeExpired | SetupError::NotAccepted { .. } => Self::try_later(message),
             SetupError::Several { .. }
             | SetupError::FileExists { .. }
             | SetupError::Record { .. }

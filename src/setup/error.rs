@@ -143,6 +143,16 @@ pub enum SetupError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A new credential is there, and does not work yet.
+    #[error(
+        "the new credential is made and not accepted yet ({refused}); the old one is in use as \
+         before, and nothing is lost. Run the same command again in some minutes: it goes on from \
+         here"
+    )]
+    NotAccepted {
+        /// What the login host said.
+        refused: String,
+    },
     /// There is nothing to take back.
     #[error(
         "there is no record of a set-up at {}: nothing to take back; what was made by hand has to \

@@ -61,6 +61,12 @@ pub struct Record {
     /// Credentials of before, which the application may have still.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) earlier: Vec<Earlier>,
+    /// One that is uploaded and has not taken over yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<Earlier>,
+    /// For how many days a credential is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u16>,
     /// Files that were written, with a digest unless they are secret.
     pub(super) files: BTreeMap<PathBuf, Option<String>>,
 }
@@ -77,7 +83,7 @@ pub(super) struct Thing {
     pub made_here: bool,
 }
 
-/// A credential that another one has taken the place of.
+/// A credential besides the one in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Earlier {
@@ -184,8 +190,17 @@ impl Record {
         let Former { mailboxes, send_as } = former;
         let former_mailboxes = without(mailboxes, std::slice::from_ref(&new.mailbox));
         let former_send_as = without(send_as, &new.send_as);
-        let Self { mailbox, send_as, places, systemd, .. } = new;
-        Ok(Self { mailbox, send_as, former_mailboxes, former_send_as, places, systemd, ..old })
+        let Self { mailbox, send_as, places, systemd, days, .. } = new;
+        Ok(Self {
+            mailbox,
+            send_as,
+            former_mailboxes,
+            former_send_as,
+            places,
+            systemd,
+            days,
+            ..old
+        })
     }
 
     /// What was granted by earlier runs and is not wanted any more.
@@ -225,6 +240,8 @@ impl Record {
             uploaded: None,
             ends: None,
             earlier: Vec::new(),
+            next: None,
+            days: Some(plan.days),
             files: BTreeMap::new(),
         }
     }
@@ -265,7 +282,8 @@ impl Record {
 
     /// Whether setup has uploaded the credential of this id.
     pub(super) fn has_uploaded(&self, id: &str) -> bool {
-        self.uploaded.as_deref() == Some(id) || self.earlier.iter().any(|one| one.id == id)
+        let others = self.earlier.iter().chain(&self.next);
+        self.uploaded.as_deref() == Some(id) || others.into_iter().any(|one| one.id == id)
     }
 
     /// The application has none of our credentials.
@@ -273,6 +291,7 @@ impl Record {
         self.uploaded = None;
         self.ends = None;
         self.earlier.clear();
+        self.next = None;
     }
 
     /// Nothing of ours is in the directory.

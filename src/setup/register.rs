@@ -12,7 +12,7 @@ use super::{
     files::{self, NewFile},
     graph::Graph,
     key_pair,
-    record::{Record, Thing},
+    record::{Earlier, Record, Thing},
 };
 use crate::{clock::UnixMillis, office365::exchange::Path};
 
@@ -28,6 +28,8 @@ pub(super) struct Registrar<'r> {
     pub now: UnixMillis,
     /// Whether anything was made.
     pub changed: bool,
+    /// Certificates of ours that need not be kept.
+    pub ended: Vec<Earlier>,
 }
 
 impl Registrar<'_> {
@@ -47,7 +49,7 @@ impl Registrar<'_> {
         Ok(())
     }
 
-    fn note(&mut self, text: &str) -> Result<(), SetupError> {
+    pub(super) fn note(&mut self, text: &str) -> Result<(), SetupError> {
         self.changed = true;
         (self.tell)(text);
         self.record.save(&self.plan.config)
@@ -144,7 +146,25 @@ impl Registrar<'_> {
 
     async fn certificate(&mut self, application: &Thing) -> Result<(), SetupError> {
         let file = self.plan.certificate();
-        let pem = files::read(&file)?.unwrap_or_default();
+        let (digest, new) = self.upload(application, &file).await?;
+        let ends = super::pair_of(self.plan).examine().ok().map(|expiry| day_of(expiry.at));
+        self.record.takes(digest, ends);
+        match new {
+            true => {
+                self.note(&format!("certificate {} uploaded; the key stays here", file.display()))
+            }
+            false => self.record.save(&self.plan.config),
+        }
+    }
+
+    /// Uploads the first certificate of a file unless it is there; its digest, and whether it was
+    /// uploaded now.
+    pub(super) async fn upload(
+        &mut self,
+        application: &Thing,
+        file: &std::path::Path,
+    ) -> Result<(String, bool), SetupError> {
+        let pem = files::read(file)?.unwrap_or_default();
         let ours = key_pair::for_graph(&pem).ok_or_else(|| SetupError::Key {
             reason: format!("{} holds no certificate", file.display()),
         })?;
@@ -156,15 +176,18 @@ impl Registrar<'_> {
             _ => Vec::new(),
         };
         let digest = files::digest(&ours);
-        let ends = super::pair_of(self.plan).examine().ok().map(|expiry| day_of(expiry.at));
         let there = list.iter().any(|one| one["key"] == ours.as_str());
         // Not every answer shows what was uploaded.
         let hidden = !list.is_empty() && list.iter().all(|one| one["key"].is_null());
-        if there || (hidden && self.record.uploaded.as_deref() == Some(&digest)) {
-            self.record.takes(digest, ends);
-            return self.record.save(&self.plan.config);
+        if there || (hidden && self.record.has_uploaded(&digest)) {
+            return Ok((digest, false));
         }
         // The list is replaced as a whole, so whoever else has one there keeps it.
+        let ended = |one: &Value| {
+            let id = one["key"].as_str().map(files::digest);
+            self.ended.iter().any(|ended| Some(&ended.id) == id.as_ref())
+        };
+        list.retain(|one| !ended(one));
         list.push(json!({
             "type": "AsymmetricX509Cert",
             "usage": "Verify",
@@ -174,8 +197,7 @@ impl Registrar<'_> {
         let body = json!({ "keyCredentials": list });
         let path = format!("applications/{}", application.id);
         self.graph.send_about("upload the certificate", Method::PATCH, path, &body).await?;
-        self.record.takes(digest, ends);
-        self.note(&format!("certificate {} uploaded; the key stays here", file.display()))
+        Ok((digest, true))
     }
 
     async fn secret(&mut self, application: &Thing) -> Result<(), SetupError> {
@@ -203,13 +225,8 @@ impl Registrar<'_> {
                 self.graph.send_about(what, Method::POST, path, &body).await?;
             }
         }
-        let end = self.now.0.saturating_add(i64::from(self.plan.days).saturating_mul(86_400_000));
-        let end = UnixMillis(end).timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let asked = json!({ "displayName": self.plan.name, "endDateTime": end });
-        let body = json!({ "passwordCredential": &asked });
-        let path = format!("applications/{}/addPassword", application.id);
         let what = "make a client secret";
-        let made = self.graph.send_about(what, Method::POST, path, &body).await?;
+        let made = self.add_secret(application, what).await?;
         let (secret, id) = (text(&made, "secretText", what)?, text(&made, "keyId", what)?);
         let file = NewFile {
             path: &file,
@@ -219,10 +236,28 @@ impl Registrar<'_> {
         };
         file.write(self.plan.overwrite || begun)?;
         // The tenant may allow less than was asked for.
-        let end = day(&made["endDateTime"]).or_else(|| day(&asked["endDateTime"]));
+        let end = day(&made["endDateTime"]);
         self.record.takes(id, end.clone());
         let (end, shown) = (end.unwrap_or_default(), file.path.display().to_string());
         self.note(&format!("client secret made, good until {end}; it is in {shown}"))
+    }
+
+    /// The new secret, as Graph shows it this once.
+    pub(super) async fn add_secret(
+        &self,
+        application: &Thing,
+        what: &str,
+    ) -> Result<Value, SetupError> {
+        let end = self.now.0.saturating_add(i64::from(self.plan.days).saturating_mul(86_400_000));
+        let end = UnixMillis(end).timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let asked = json!({ "displayName": self.plan.name, "endDateTime": end });
+        let body = json!({ "passwordCredential": asked });
+        let path = format!("applications/{}/addPassword", application.id);
+        let mut made = self.graph.send_about(what, Method::POST, path, &body).await?;
+        if day(&made["endDateTime"]).is_none() {
+            made["endDateTime"] = end.into();
+        }
+        Ok(made)
     }
 
     async fn service_principal(&mut self, application: &Thing) -> Result<Thing, SetupError> {
@@ -305,17 +340,17 @@ struct Role {
 }
 
 /// The day of a moment, in the same way as [`day`].
-fn day_of(at: UnixMillis) -> String {
+pub(super) fn day_of(at: UnixMillis) -> String {
     at.rfc3339().chars().take(10).collect()
 }
 
 /// The day of a time that Graph shows, such as `2027-03-01`.
-fn day(time: &Value) -> Option<String> {
+pub(super) fn day(time: &Value) -> Option<String> {
     let day: jiff::civil::Date = time.as_str()?.get(..10)?.parse().ok()?;
     Some(day.to_string())
 }
 
-fn text(value: &Value, member: &'static str, what: &str) -> Result<String, SetupError> {
+pub(super) fn text(value: &Value, member: &'static str, what: &str) -> Result<String, SetupError> {
     let found = value[member].as_str().filter(|text| !text.is_empty() && text.len() < 512);
     let missing = || SetupError::Incomplete { what: what.to_owned(), member };
     found.map(str::to_owned).ok_or_else(missing)

@@ -1,6 +1,9 @@
 //! Takes back what setup has made, and nothing else.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -10,6 +13,7 @@ use super::{
     graph::Graph,
     key_pair,
     record::{Found, Record, Thing},
+    renewal::NEXT_SECRET,
 };
 
 /// What stays in the directory, in words for people.
@@ -29,7 +33,7 @@ pub(super) async fn directory(
     mut graph: Graph<'_>,
     record: &mut Record,
     config: &Path,
-    certificate: &Path,
+    certificates: &[PathBuf],
     tell: Tell<'_>,
 ) -> Result<Left, SetupError> {
     // What is gone stays gone: no long search for it.
@@ -40,7 +44,7 @@ pub(super) async fn directory(
             unheard_of(&graph, "applications", "displayName", &record.name).await?;
     }
     let Some(application) = record.application.clone() else { return Ok(Left::Nothing) };
-    let known = Credentials::look(&graph, record, &application.id, certificate).await?;
+    let known = Credentials::look(&graph, record, &application.id, certificates).await?;
     let (name, client_id) = (record.name.clone(), &application.client_id);
     let left = match known {
         Some(known) if !application.made_here || !known.others.is_empty() => {
@@ -144,25 +148,27 @@ impl Credentials {
         graph: &Graph<'_>,
         record: &Record,
         application: &str,
-        certificate: &Path,
+        certificates: &[PathBuf],
     ) -> Result<Option<Self>, SetupError> {
         let path =
             format!("applications/{application}?$select=id,keyCredentials,passwordCredentials");
         let shown = graph.get_if_there("look at the credentials", path).await?;
         let Some(shown) = shown else { return Ok(None) };
         let list = |name: &str| shown[name].as_array().cloned().unwrap_or_default();
-        let pem = files::read(certificate)?.unwrap_or_default();
-        let here = key_pair::for_graph(&pem);
+        let mut here = Vec::new();
+        for path in certificates {
+            here.extend(files::read(path)?.and_then(|pem| key_pair::for_graph(&pem)));
+        }
         let is_ours = |one: &Value| {
             let key = one["key"].as_str();
             key.is_some_and(|key| {
-                here.as_deref() == Some(key) || record.has_uploaded(&files::digest(key))
+                here.iter().any(|one| one == key) || record.has_uploaded(&files::digest(key))
             })
         };
         let all = list("keyCredentials");
         let (ours, mut rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_ours);
         let uploaded = record.credential() == CredentialKind::Certificate
-            && (record.uploaded.is_some() || here.is_some());
+            && (record.uploaded.is_some() || !here.is_empty());
         let mut hidden = uploaded && ours.is_empty() && rest.iter().any(|one| one["key"].is_null());
         // Without a word on which it is, the only one is ours.
         if hidden && rest.len() == 1 {
@@ -170,8 +176,10 @@ impl Credentials {
         }
         // One that was made by a run which never heard of it is ours as well.
         let begun = record.credential() == CredentialKind::Secret
-            && record.uploaded.is_none()
-            && record.files.values().any(Option::is_none);
+            && (record.uploaded.is_none() || record.next.is_none())
+            && record.files.iter().any(|(path, digest)| {
+                digest.is_none() && (record.uploaded.is_none() || path.ends_with(NEXT_SECRET))
+            });
         let is_ours = |one: &Value| {
             one["keyId"].as_str().is_some_and(|id| record.has_uploaded(id))
                 || (begun && one["displayName"] == record.name.as_str())

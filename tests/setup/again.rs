@@ -37,7 +37,7 @@ fn whoever_makes_a_secret_by_hand_is_told_to_write_its_end_down() {
 }
 
 /// A pair that somebody has made and put into place.
-fn put_a_pair(place: &Place, days: u16) {
+pub fn put_a_pair(place: &Place, days: u16) {
     let pair = o365_relay::sandbox::ClientCertificate::new(days).unwrap();
     fs::write(place.path("certificate.pem"), pair.certificate_pem()).unwrap();
     fs::write(place.path("private_key.pem"), pair.private_key_pem()).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 impl Place {
     /// The doctor's red line about the login: its cure, or `None` if there is no red line.
-    async fn cure(&self) -> Option<Vec<String>> {
+    pub async fn cure(&self) -> Option<Vec<String>> {
         self.cure_as(MAILBOX).await
     }
 

@@ -46,10 +46,12 @@ pub(in crate::cli) struct Options {
     /// What the application proves itself with [default: certificate]
     #[arg(long, value_name = "KIND", value_enum)]
     credential: Option<Credential>,
-    /// How many days the credential is good
-    #[arg(long, value_name = "DAYS", default_value_t = 730,
-          value_parser = clap::value_parser!(u16).range(1..=3650))]
-    days: u16,
+    /// How many days a new credential is good [default: 730]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub(super) days: Option<u16>,
+    /// Make a new credential beside the old one now; without this, when 30 days are left
+    #[arg(long, conflicts_with_all = ["undo", "print_only", "existing_key"])]
+    renew: bool,
     /// Use the certificate.pem and `private_key.pem` that lie beside the configuration already
     #[arg(long)]
     existing_key: bool,
@@ -263,7 +265,7 @@ fn plan(
         },
         path: path(options, record)?,
         credential,
-        days: options.days,
+        days: options.days.or(record.and_then(|one| one.days)).unwrap_or(730),
         places,
         tls,
         config,
@@ -274,6 +276,7 @@ fn plan(
         overwrite: options.overwrite,
         existing_key: options.existing_key,
         verify: options.verify,
+        renew: options.renew,
         patience: Duration::from_secs(60),
     })
 }
