@@ -6,12 +6,21 @@
 mod operator;
 mod support;
 
-use std::{collections::BTreeMap, os::unix::net::UnixDatagram};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::net::UnixDatagram,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use o365_relay::{
     clock::Clock,
     daemon::{Daemon, Reloader},
     sandbox,
+    smtp::path::ReversePath,
+    store::Router,
 };
 use serde_json::Value;
 use support::{
@@ -280,6 +289,34 @@ async fn mail_under_way_stays_in_its_lane_and_what_waits_behind_it_changes() {
     assert_eq!(bench.place.sandbox.arrivals(), 3, "each of them once");
 }
 
+/// Leads the first message into a lane that is gone by the time it is committed.
+struct JustGone(AtomicBool);
+
+impl Router for JustGone {
+    fn lane(&self, _: &ReversePath) -> String {
+        let gone = !self.0.swap(true, Ordering::Relaxed);
+        if gone { OTHER.to_owned() } else { support::relay::MAILBOX.to_owned() }
+    }
+
+    fn knows(&self, lane: &str) -> bool {
+        lane == support::relay::MAILBOX
+    }
+}
+
+#[tokio::test]
+async fn mail_that_is_committed_just_as_its_lane_goes_needs_no_restart() {
+    let mut bench = Bench::new("").await;
+    let store = bench.relay.daemon.store().unwrap();
+    let routes = Arc::new(JustGone(AtomicBool::new(false)));
+    store.set_router(routes, BTreeSet::new()).await.unwrap();
+    send(&bench, "a@lab.example", "late").await;
+    let arrivals = bench.place.arrivals(1).await;
+    assert_eq!(subjects(&arrivals), ["late"]);
+    assert_eq!(arrivals[0].authenticated_as, support::relay::MAILBOX);
+    bench.relay.settled(1).await;
+    bench.relay.stop().await;
+}
+
 #[tokio::test]
 async fn a_mailbox_is_the_same_however_it_is_spelt_and_whatever_leads_to_it() {
     let place = slow_place().await;
@@ -371,6 +408,66 @@ async fn in_direct_mode_the_next_message_goes_by_the_new_way() {
     let reply = client.say(&format!("{message}.")).await;
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(subjects(&bench.place.arrivals(1).await), ["direct"]);
+    bench.relay.stop().await;
+}
+
+/// The same while the lane of all mail comes and goes.
+#[tokio::test]
+async fn under_load_each_message_arrives_once_whatever_the_routes_do() {
+    const MESSAGES: usize = 120;
+    let mailboxes = vec![support::relay::MAILBOX.to_owned(), OTHER.to_owned()];
+    let place = Place::with(sandbox::Config { mailboxes, ..Default::default() }).await;
+    let mut bench = Bench::of(place, LAB).await;
+    let smtp = bench.relay.smtp();
+    let client = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            let mut client = Client::connect(smtp).await;
+            let text = mail("a@lab.example", &format!("m{number}"));
+            client.send("a@lab.example", &["a@example.com"], &text).await;
+        }
+    });
+    let mut reloads = 0;
+    while !client.is_finished() {
+        reloads += 1;
+        bench.reload(if reloads % 2 == 0 { LAB } else { "" }).await;
+    }
+    client.await.unwrap();
+    assert!(reloads > 2, "{reloads}");
+    bench.relay.settled(MESSAGES).await;
+    let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for arrival in bench.place.arrivals(MESSAGES).await {
+        let (subject, through) =
+            (arrival.subject.clone().unwrap(), arrival.authenticated_as.clone());
+        *seen.entry((through, subject)).or_default() += 1;
+    }
+    assert_eq!(seen.len(), MESSAGES);
+    let through: BTreeSet<_> = seen.keys().map(|(through, _)| through.as_str()).collect();
+    assert_eq!(through, BTreeSet::from([support::relay::MAILBOX, OTHER]));
+    assert!(bench.place.seen().iter().all(|event| !format!("{event:?}").contains("Arrived")));
+    bench.relay.stop().await;
+}
+
+#[tokio::test]
+async fn in_direct_mode_no_client_notices_a_reload() {
+    const CLIENTS: usize = 6;
+    let keys =
+        |connections: usize| format!("max_connections = {connections}\npace = \"unlimited\"\n");
+    let mut bench = direct("", &keys(2)).await;
+    let (mut reloads, mut sent) = (0, Vec::new());
+    for round in 0..10 {
+        sent.extend((0..CLIENTS).map(|client| sending(&bench, &format!("r{round}c{client}"))));
+        reloads += 1;
+        bench.reload(&keys(1 + reloads % 3)).await;
+    }
+    let messages = sent.len();
+    for sent in sent {
+        let reply = sent.await.unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    lane_has(&bench, 0, 0).await;
+    let arrivals = bench.place.arrivals(messages).await;
+    let once: BTreeSet<_> = subjects(&arrivals).into_iter().collect();
+    assert_eq!((once.len(), bench.place.sandbox.arrivals()), (messages, messages as u64));
     bench.relay.stop().await;
 }
 
