@@ -83,7 +83,7 @@ impl Before {
     }
 
     /// The lane of this mailbox that has to end first.
-    pub(super) fn is_at_work(&self, mailbox: &str) -> Option<&Arc<LaneState>> {
+    pub(super) fn lane_at_work(&self, mailbox: &str) -> Option<&Arc<LaneState>> {
         let old = self.lanes.get(&key(mailbox))?;
         (!old.lane.end.has_come()).then_some(&old.lane)
     }

@@ -106,7 +106,7 @@ impl Starter {
         let context = self.contexts.get(state.config.account).or(self.contexts.first());
         let Some(context) = context.map(Arc::clone) else { return };
         let name = state.config.mailbox.clone();
-        let before = self.before.is_at_work(&name).cloned();
+        let before = self.before.lane_at_work(&name).cloned();
         state.set_waits_for(before.clone());
         let (ending, ends) = (Ending(Arc::clone(&state)), drain.clone());
         let task = async move {
@@ -130,7 +130,7 @@ impl Starter {
         if !self.left.insert(name.to_owned()) {
             return;
         }
-        let before = self.before.is_at_work(name).cloned();
+        let before = self.before.lane_at_work(name).cloned();
         let (name, ends) = (name.to_owned(), drain.clone());
         let task = async move {
             heir::follow(before, store, &name, &ends).await;
