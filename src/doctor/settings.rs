@@ -202,8 +202,9 @@ pub(super) fn expiring(expiry: &Expiry, known: EndKnown, now: UnixMillis) -> Che
     };
     if of_certificate {
         check
+            .cure(BY_SETUP)
             .cure(
-                "Make a new pair, upload the certificate to the app registration (Certificates & \
+                "Otherwise make a new pair, upload the certificate to the app registration (Certificates & \
                  secrets), and put both files in place; no restart is needed:",
             )
             .cure(
@@ -215,12 +216,14 @@ pub(super) fn expiring(expiry: &Expiry, known: EndKnown, now: UnixMillis) -> Che
             EndKnown::Graph => ".",
             _ => ", and set office365.client_secret_expires anew.",
         };
-        check.cure(format!(
-            "Create a new secret under App registrations > Certificates & secrets (24 months at \
+        check.cure(BY_SETUP).cure(format!(
+            "Otherwise create a new secret under App registrations > Certificates & secrets (24 months at \
              most), put its Value in place{anew}"
         ))
     }
 }
+
+const BY_SETUP: &str = "If setup made it, `o365-relay setup --renew` does all of it.";
 
 fn federated_token(credential: &Credential, path: &str, now: UnixMillis) -> Check {
     let (id, subject) = ("credential", credential.name());
