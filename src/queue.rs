@@ -19,6 +19,7 @@
 //! | `slots` | connections over all lanes |
 //! | `heir` | new settings for lanes that run |
 //! | `starter` | starts a lane when there is mail for it |
+//! | `senders` | which senders are held, and until when |
 //! | `shared` | gates, lane states and parts that the tasks share |
 //! | [`direct`] | the same without a store: the client waits for upstream's verdict |
 //! | [`runner`] | starts the lanes and tells how they are |
@@ -42,6 +43,7 @@ mod renewal;
 pub mod routes;
 pub mod runner;
 pub mod schedule;
+mod senders;
 mod shared;
 mod slots;
 mod starter;

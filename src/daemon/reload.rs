@@ -117,7 +117,8 @@ impl Daemon {
 
     async fn change_sending(&self, config: SendingConfig, changes: Vec<Change>) {
         let (sending, watched) = (Arc::clone(&self.sending), Arc::clone(&self.watched));
-        // A task of its own: a slow disk must not keep the next signal waiting. Vital: if it broke off halfway, nothing might be sent any more.
+        // A task of its own: a slow disk must not keep the next signal waiting. Vital: if it broke
+        // off halfway, nothing might be sent any more.
         let change = self.drain.vital("reload", async move {
             let mut sending = sending.lock().await;
             Sending::change(&mut sending, config, &changes).await;

@@ -202,8 +202,7 @@ impl Door {
 
     /// Closes connections that have been idle for long enough, or whose room others wait for, and
     /// all at the end, which is when this returns true; another door that has taken over is an end
-    /// too. With `retires` it returns false as soon as
-    /// there is nothing to keep.
+    /// too. With `retires` it returns false as soon as there is nothing to keep.
     pub async fn tend(&self, drain: &Drain, retires: bool) -> bool {
         loop {
             let freed = self.freed.notified();
