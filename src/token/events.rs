@@ -183,9 +183,10 @@ fn cause(error: &TokenError) -> NoToken {
 
 /// What to do before a credential ends. It works for secrets and certificates alike: the files are
 /// read again for each request.
-pub const RENEW: &str = "run `o365-relay setup --renew` if setup made it; otherwise add a new one under App registrations > Certificates & secrets, put it into \
+pub const RENEW: &str = "add a new one under App registrations > Certificates & secrets, put it into \
                      the file that the relay reads (no restart); where a client secret has \
-                     office365.client_secret_expires beside it, set that too";
+                     office365.client_secret_expires beside it, set that too. If setup made it, \
+                     `o365-relay setup --renew` does all of it";
 
 #[cfg(test)]
 mod tests {
