@@ -289,6 +289,25 @@ async fn mail_under_way_stays_in_its_lane_and_what_waits_behind_it_changes() {
     assert_eq!(bench.place.sandbox.arrivals(), 3, "each of them once");
 }
 
+#[tokio::test]
+async fn mail_under_way_stays_in_its_lane_though_its_mailbox_is_spelt_anew_and_then_gone() {
+    let mut bench = Bench::of(slow_place().await, &format!("max_connections = 1\n{LAB}")).await;
+    send(&bench, "a@lab.example", "slow").await;
+    slow_one(&mut bench, OTHER).await;
+    let spelt = LAB.replace(OTHER, "Other@Sandbox.Example");
+    assert_ne!(spelt, LAB);
+    bench.reload(&format!("max_connections = 1\n{spelt}")).await;
+    send(&bench, "a@lab.example", "behind").await;
+    bench.reload("max_connections = 1\n").await;
+    send(&bench, "a@lab.example", "new").await;
+    assert_eq!(subjects(&bench.place.arrivals(1).await), ["new"]);
+    support::relay::pass(std::time::Duration::from_secs(301)).await;
+    assert_eq!(subjects(&bench.place.arrivals(1).await), ["behind"]);
+    bench.relay.settled(3).await;
+    bench.relay.stop().await;
+    assert_eq!(bench.place.sandbox.arrivals(), 3, "each of them once");
+}
+
 /// Leads the first message into a lane that is gone by the time it is committed.
 struct JustGone(AtomicBool);
 

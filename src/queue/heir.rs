@@ -72,10 +72,11 @@ impl Before {
         }
     }
 
-    /// The names of lanes that may have something under way.
+    /// The names of lanes that may have something under way. A mailbox may have been spelt in
+    /// several ways since.
     #[must_use]
     pub fn at_work(&self) -> BTreeSet<String> {
-        self.working().map(|lane| lane.config.mailbox.clone()).collect()
+        self.working().flat_map(|lane| lane.names()).collect()
     }
 
     pub(super) fn working(&self) -> impl Iterator<Item = &Arc<LaneState>> {

@@ -1,6 +1,7 @@
 //! What the tasks of the queue share: the gates, the lanes' states, and the parts that all use.
 
 use std::{
+    collections::BTreeSet,
     ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -239,6 +240,14 @@ impl LaneState {
     /// It does not begin before the end of that one.
     pub fn set_waits_for(&self, before: Option<Arc<Self>>) {
         *self.waits_for() = before;
+    }
+
+    /// Its name, and those of the lanes that it waits for.
+    pub fn names(&self) -> BTreeSet<String> {
+        let before = self.waits_for().clone();
+        let mut names = before.map_or_else(BTreeSet::new, |before| before.names());
+        names.insert(self.config.mailbox.clone());
+        names
     }
 
     /// Whether it has not begun yet.
