@@ -5,15 +5,7 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use o365_relay::{
     clock::Clock,
@@ -23,6 +15,7 @@ use o365_relay::{
     token::{self, Credential, IdentityHost, ManagedIdentity, Stage, TokenError},
 };
 use secrecy::ExposeSecret;
+use tokio::sync::watch;
 
 use self::support::{
     relay::{MAILBOX, Place, Relay, mail, pass, subjects},
@@ -40,20 +33,21 @@ const BURST: usize = 4 * 10;
 /// Four clients that send ten messages each. Once some are taken, with the rest under way, `change`
 /// comes.
 async fn burst(place: &Place, relay: &Relay, change: impl FnOnce(&Place)) {
-    let taken = Arc::new(AtomicUsize::new(0));
+    let (taken, mut hears) = watch::channel(0);
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let mut client = relay.client().await;
-        let taken = Arc::clone(&taken);
+        let taken = taken.clone();
         clients.spawn(async move {
             for _ in 0..10 {
                 client.send(MAILBOX, &["somebody@example.com"], &mail(MAILBOX, "load")).await;
-                taken.fetch_add(1, Ordering::Relaxed);
+                taken.send_modify(|taken| *taken += 1);
             }
         });
     }
-    until("mail under way", async || (taken.load(Ordering::Relaxed) > 3).then_some(())).await;
-    assert!(taken.load(Ordering::Relaxed) < BURST, "some is still to come");
+    // Told rather than looked for, so that the rest cannot have gone meanwhile.
+    hears.wait_for(|taken| *taken > 3).await.unwrap();
+    assert!(*taken.borrow() < BURST, "some is still to come");
     change(place);
     while let Some(sent) = clients.join_next().await {
         sent.unwrap();
