@@ -217,12 +217,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        queue::fixture::{MAILBOX, START, context, lane_state},
-        smtp::{
-            envelope::{Envelope, MailParameters, RcptParameters, Recipient},
-            path::{ForwardPath, ReversePath},
-        },
-        store::{Arrival, Desk},
+        queue::fixture::{MAILBOX, START, arrival, context, lane_state},
+        store::Desk,
     };
 
     /// Stands for whatever this program may do wrong in an attempt.
@@ -231,24 +227,6 @@ mod tests {
     impl Origin for Faulty {
         async fn body(&self) -> Option<Body> {
             panic!("a fault of this program")
-        }
-    }
-
-    fn arrival() -> Arrival {
-        let recipient = Recipient {
-            forward_path: ForwardPath("c@d.example".parse().unwrap()),
-            parameters: RcptParameters::default(),
-        };
-        Arrival {
-            envelope: Envelope {
-                reverse_path: ReversePath::Address("a@b.example".parse().unwrap()),
-                parameters: MailParameters::default(),
-                recipients: vec![recipient],
-            },
-            time: START,
-            client: String::new(),
-            hello: String::new(),
-            message_id: String::new(),
         }
     }
 

@@ -10,8 +10,11 @@ use super::{
 use crate::{
     clock::{Clock, UnixMillis},
     delivery::{self, NullSender, smarthost::Smarthost},
-    smtp::path::ReversePath,
-    store::{self, Router, Store, Synced},
+    smtp::{
+        envelope::{Envelope, MailParameters, RcptParameters, Recipient},
+        path::{ForwardPath, ReversePath},
+    },
+    store::{self, Arrival, Router, Store, Synced},
     tls,
     token::{AccessToken, TokenHandle},
 };
@@ -75,4 +78,23 @@ pub(super) fn context(directory: &Path, clock: Clock) -> Arc<Context> {
         on_uncertain: OnUncertain::Retry,
         notices: NoticeConfig { hostname: String::new(), to: Vec::new(), delay_after: None },
     })
+}
+
+/// Of one message with one recipient.
+pub(super) fn arrival() -> Arrival {
+    let recipient = Recipient {
+        forward_path: ForwardPath("c@d.example".parse().unwrap()),
+        parameters: RcptParameters::default(),
+    };
+    Arrival {
+        envelope: Envelope {
+            reverse_path: ReversePath::Address("a@b.example".parse().unwrap()),
+            parameters: MailParameters::default(),
+            recipients: vec![recipient],
+        },
+        time: START,
+        client: String::new(),
+        hello: String::new(),
+        message_id: String::new(),
+    }
 }

@@ -11,15 +11,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Mutex,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     LaneConfig, SenderConfig,
     runner::Queue,
-    shared::{Account, LaneState, SharedGate},
+    shared::{Account, LaneState, SharedGate, after_store_error},
     slots::Slots,
 };
 use crate::{
@@ -33,9 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long after its end what a lane has sent may still count for its pace.
 const COUNTS_FOR: Duration = Duration::from_secs(600);
-
-/// After the store could not move mail.
-const STORE_RETRY: Duration = Duration::from_secs(5);
 
 /// The lanes that others take over from.
 #[derive(Default)]
@@ -169,9 +163,6 @@ async fn move_mail(store: &Store, lane: &str, drain: &Drain) {
             Ok(()) | Err(StoreError::Poisoned | StoreError::Closed) => return,
             Err(error) => tracing::error!(%error, lane, "mail not routed anew, trying again"),
         }
-        tokio::select! {
-            () = drain.signaled() => {}
-            () = sleep(STORE_RETRY) => {}
-        }
+        after_store_error(drain).await;
     }
 }

@@ -21,7 +21,7 @@ use super::{
     attempt::{self, Finished},
     pause::Passage,
     quota::{self, Quota},
-    shared::{Context, LaneState},
+    shared::{Context, LaneState, STORE_RETRY, after_store_error},
     slots::Slot,
     turnstile::{Obstacle, Turnstile},
 };
@@ -42,9 +42,6 @@ const PAGES: usize = 1024;
 
 /// How long messages of a held sender wait for the end of a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// After the store could not be read.
-const STORE_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) struct Lane {
     context: Arc<Context>,
@@ -209,7 +206,7 @@ impl Lane {
                 }
                 Err(error) => {
                     tracing::error!(%error, lane, "history not readable, trying again");
-                    tokio::time::sleep(STORE_RETRY).await;
+                    after_store_error(drain).await;
                 }
             }
         }

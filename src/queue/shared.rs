@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     clock::Clock,
     delivery::smarthost::Smarthost,
+    drain::Drain,
     mail::rewrite::Rewriting,
     office365::replies::PauseRule,
     store::{Entry, Store},
@@ -110,6 +111,14 @@ impl Deref for Context {
     fn deref(&self) -> &Account {
         &self.account
     }
+}
+
+/// How long to wait after the store could not be read or written.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// Waits before the store is asked again, unless there is no more time for that.
+pub(super) async fn after_store_error(drain: &Drain) {
+    let _ = timeout(STORE_RETRY, drain.signaled()).await;
 }
 
 /// A gate that several tasks look at, and its log lines.

@@ -4,13 +4,11 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
-    time::sleep,
 };
 use tokio_util::sync::DropGuard;
 
@@ -19,16 +17,13 @@ use super::{
     lane::Lane,
     routes::Lanes,
     runner::Registry,
-    shared::{Context, Ending, LaneState},
+    shared::{Context, Ending, LaneState, after_store_error},
 };
 use crate::{
     clock::Clock,
     drain::Drain,
     store::{Store, StoreError},
 };
-
-/// After the store could not be read.
-const STORE_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) struct Starter {
     /// One for each account, by its place.
@@ -167,10 +162,7 @@ impl Starter {
                 Err(StoreError::Poisoned | StoreError::Closed) => return,
                 Err(error) => {
                     tracing::error!(%error, "lanes with mail not readable, trying again");
-                    tokio::select! {
-                        () = drain.signaled() => {}
-                        () = sleep(STORE_RETRY) => {}
-                    }
+                    after_store_error(drain).await;
                 }
             }
         }

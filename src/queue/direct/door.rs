@@ -281,12 +281,7 @@ mod tests {
     use crate::{
         clock::Clock,
         mail::queue_id::QueueId,
-        queue::fixture::{START, account, lane_state},
-        smtp::{
-            envelope::{Envelope, MailParameters},
-            path::ReversePath,
-        },
-        store::Arrival,
+        queue::fixture::{START, account, arrival, lane_state},
     };
 
     /// A lane without a token, so that whoever comes to the front of the line waits there.
@@ -295,25 +290,9 @@ mod tests {
         Door::new(account(clock), lane_state(clock))
     }
 
-    fn entry() -> Entry {
-        let envelope = Envelope {
-            reverse_path: ReversePath::Null,
-            parameters: MailParameters::default(),
-            recipients: Vec::new(),
-        };
-        let arrival = Arrival {
-            envelope,
-            time: START,
-            client: String::new(),
-            hello: String::new(),
-            message_id: String::new(),
-        };
-        Entry::passing(QueueId::new(START.0, 0), 0, arrival)
-    }
-
     #[tokio::test(start_paused = true)]
     async fn who_waits_at_the_front_keeps_the_others_behind() {
-        let (door, entry) = (door(), entry());
+        let (door, entry) = (door(), Entry::passing(QueueId::new(START.0, 0), 0, arrival()));
         let begun = Instant::now();
         let deadline = begun + Duration::from_secs(60);
         let first = door.wait(&entry, deadline);

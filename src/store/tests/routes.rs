@@ -2,19 +2,6 @@
 
 use super::*;
 
-/// The names of two lanes, the second of which is where everything goes.
-struct To(&'static str);
-
-impl Router for To {
-    fn lane(&self, _: &ReversePath) -> String {
-        self.0.into()
-    }
-
-    fn knows(&self, lane: &str) -> bool {
-        lane == self.0
-    }
-}
-
 async fn in_lane(store: &Store, lane: &str) -> usize {
     store.due(lane, 10).await.unwrap().len()
 }
@@ -26,7 +13,7 @@ async fn mail_of_a_lane_at_work_moves_when_that_has_ended_and_its_new_lane_hears
     put(&store, b"waits", &["c@d.example"]).await.unwrap();
     let at_work = BTreeSet::from(["lane".to_owned()]);
     let arrivals = store.arrivals("other");
-    store.set_router(Arc::new(To("other")), at_work).await.unwrap();
+    store.set_router(Arc::new(OneLane("other")), at_work).await.unwrap();
     assert_eq!((in_lane(&store, "lane").await, in_lane(&store, "other").await), (1, 0));
     assert!(!arrivals.has_changed().unwrap());
     put(&store, b"new", &["c@d.example"]).await.unwrap();
@@ -46,7 +33,7 @@ async fn a_lane_that_nobody_watches_is_told_to_who_starts_lanes() {
     let store = open(directory.path());
     put(&store, b"waits", &["c@d.example"]).await.unwrap();
     assert_eq!(store.unattended().await, BTreeSet::from(["lane".to_owned()]));
-    store.set_router(Arc::new(To("other")), BTreeSet::new()).await.unwrap();
+    store.set_router(Arc::new(OneLane("other")), BTreeSet::new()).await.unwrap();
     assert_eq!(in_lane(&store, "other").await, 1);
     assert_eq!(store.unattended().await, BTreeSet::from(["other".to_owned()]));
 }
