@@ -202,9 +202,7 @@ impl Registrar<'_> {
 
     async fn secret(&mut self, application: &Thing) -> Result<(), SetupError> {
         let file = self.plan.secret();
-        let path = format!("applications/{}?$select=id,passwordCredentials", application.id);
-        let shown = self.graph.get("look at the secrets", path).await?;
-        let list = shown["passwordCredentials"].as_array().cloned().unwrap_or_default();
+        let list = self.secrets_of(application).await?;
         let uploaded = self.record.uploaded.as_deref();
         let there = list.iter().find(|one| uploaded.is_some_and(|id| one["keyId"] == *id));
         if let (Some(there), Some(_)) = (there, files::read(&file)?) {
@@ -215,39 +213,61 @@ impl Registrar<'_> {
             }
             return Ok(());
         }
+        // Without its file it is of no use to anybody.
+        if application.made_here {
+            self.record.uploaded = None;
+        }
+        let (id, end) = self.make_secret(application, &file, self.plan.overwrite).await?;
+        self.record.takes(id, end.clone());
+        let (end, shown) = (end.unwrap_or_default(), file.display());
+        self.note(&format!("client secret made, good until {end}; it is in {shown}"))
+    }
+
+    /// Has a secret made and writes it into `file`: its id, and the day on which it ends.
+    pub(super) async fn make_secret(
+        &mut self,
+        application: &Thing,
+        file: &std::path::Path,
+        overwrite: bool,
+    ) -> Result<(String, Option<String>), SetupError> {
         // A run that was cut short may have made one that nobody knows.
-        let begun = self.record.files.insert(file.clone(), None).is_some();
+        let begun = self.record.files.insert(file.to_path_buf(), None).is_some();
         self.record.save(&self.plan.config)?;
         if begun && application.made_here {
-            for lost in list.iter().filter(|one| one["displayName"] == self.plan.name.as_str()) {
-                let path = format!("applications/{}/removePassword", application.id);
-                let (what, body) = ("remove a lost secret", json!({ "keyId": lost["keyId"] }));
-                self.graph.send_about(what, Method::POST, path, &body).await?;
-            }
+            self.remove_lost_secrets(application).await?;
         }
         let what = "make a client secret";
         let made = self.add_secret(application, what).await?;
         let (secret, id) = (text(&made, "secretText", what)?, text(&made, "keyId", what)?);
-        let file = NewFile {
-            path: &file,
-            text: &format!("{secret}\n"),
-            mode: files::PRIVATE,
-            owner: self.plan.owner,
-        };
-        file.write(self.plan.overwrite || begun)?;
+        let text = format!("{secret}\n");
+        let file =
+            NewFile { path: file, text: &text, mode: files::PRIVATE, owner: self.plan.owner };
+        file.write(overwrite || begun)?;
         // The tenant may allow less than was asked for.
-        let end = day(&made["endDateTime"]);
-        self.record.takes(id, end.clone());
-        let (end, shown) = (end.unwrap_or_default(), file.path.display().to_string());
-        self.note(&format!("client secret made, good until {end}; it is in {shown}"))
+        Ok((id, day(&made["endDateTime"])))
+    }
+
+    async fn remove_lost_secrets(&self, application: &Thing) -> Result<(), SetupError> {
+        for lost in self.secrets_of(application).await? {
+            let of_another = lost["displayName"] != self.plan.name.as_str();
+            if of_another || lost["keyId"].as_str().is_none_or(|id| self.record.has_uploaded(id)) {
+                continue;
+            }
+            let path = format!("applications/{}/removePassword", application.id);
+            let (what, body) = ("remove a lost secret", json!({ "keyId": lost["keyId"] }));
+            self.graph.send_about(what, Method::POST, path, &body).await?;
+        }
+        Ok(())
+    }
+
+    async fn secrets_of(&self, application: &Thing) -> Result<Vec<Value>, SetupError> {
+        let path = format!("applications/{}?$select=id,passwordCredentials", application.id);
+        let shown = self.graph.get("look at the secrets", path).await?;
+        Ok(shown["passwordCredentials"].as_array().cloned().unwrap_or_default())
     }
 
     /// The new secret, as Graph shows it this once.
-    pub(super) async fn add_secret(
-        &self,
-        application: &Thing,
-        what: &str,
-    ) -> Result<Value, SetupError> {
+    async fn add_secret(&self, application: &Thing, what: &str) -> Result<Value, SetupError> {
         let end = self.now.0.saturating_add(i64::from(self.plan.days).saturating_mul(86_400_000));
         let end = UnixMillis(end).timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let asked = json!({ "displayName": self.plan.name, "endDateTime": end });
@@ -345,12 +365,12 @@ pub(super) fn day_of(at: UnixMillis) -> String {
 }
 
 /// The day of a time that Graph shows, such as `2027-03-01`.
-pub(super) fn day(time: &Value) -> Option<String> {
+fn day(time: &Value) -> Option<String> {
     let day: jiff::civil::Date = time.as_str()?.get(..10)?.parse().ok()?;
     Some(day.to_string())
 }
 
-pub(super) fn text(value: &Value, member: &'static str, what: &str) -> Result<String, SetupError> {
+fn text(value: &Value, member: &'static str, what: &str) -> Result<String, SetupError> {
     let found = value[member].as_str().filter(|text| !text.is_empty() && text.len() < 512);
     let missing = || SetupError::Incomplete { what: what.to_owned(), member };
     found.map(str::to_owned).ok_or_else(missing)

@@ -16,9 +16,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::Method;
 use secrecy::zeroize::Zeroizing;
-use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -26,7 +24,7 @@ use super::{
     files::{self, NewFile},
     key_pair::{self, KeyPair},
     record::{Earlier, Record, Thing},
-    register::{Registrar, day, day_of, text},
+    register::{Registrar, day_of},
 };
 use crate::{
     clock::{Clock, UnixMillis},
@@ -173,36 +171,9 @@ impl Registrar<'_> {
 
     async fn new_secret(&mut self, application: &Thing) -> Result<(), SetupError> {
         let file = self.plan.next_secret();
-        // A run that was cut short may have made one that nobody knows.
-        let begun = self.record.files.insert(file.clone(), None).is_some();
-        self.record.save(&self.plan.config)?;
-        if begun && application.made_here {
-            self.remove_lost_secrets(application).await?;
-        }
-        let what = "make a new client secret";
-        let made = self.add_secret(application, what).await?;
-        let (secret, id) = (text(&made, "secretText", what)?, text(&made, "keyId", what)?);
-        let text = format!("{secret}\n");
-        let new =
-            NewFile { path: &file, text: &text, mode: files::PRIVATE, owner: self.plan.owner };
-        new.write(true)?;
-        self.record.next = Some(Earlier { id, ends: day(&made["endDateTime"]) });
+        let (id, ends) = self.make_secret(application, &file, true).await?;
+        self.record.next = Some(Earlier { id, ends });
         self.note("new client secret made beside the old one")
-    }
-
-    async fn remove_lost_secrets(&self, application: &Thing) -> Result<(), SetupError> {
-        let path = format!("applications/{}?$select=id,passwordCredentials", application.id);
-        let shown = self.graph.get("look at the secrets", path).await?;
-        let list = shown["passwordCredentials"].as_array().cloned().unwrap_or_default();
-        for lost in list.iter().filter(|one| one["displayName"] == self.plan.name.as_str()) {
-            if lost["keyId"].as_str().is_none_or(|id| self.record.has_uploaded(id)) {
-                continue;
-            }
-            let path = format!("applications/{}/removePassword", application.id);
-            let (what, body) = ("remove a lost secret", json!({ "keyId": lost["keyId"] }));
-            self.graph.send_about(what, Method::POST, path, &body).await?;
-        }
-        Ok(())
     }
 }
 
