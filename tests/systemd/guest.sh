@@ -1,6 +1,6 @@
 # Runs in the guest, as root, under a systemd that has booted. Lines that begin with `trial:` are
 # shown outside; the end of the rest is, if something fails.
-set -euo pipefail
+set -eEuo pipefail
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 HOME=/root TERM=dumb
 shopt -s nullglob
 cd /trial
@@ -9,7 +9,9 @@ begun=$SECONDS
 ok() { echo "trial: $((SECONDS - begun)) s ok   $*"; }
 fail() {
     echo "trial: FAILED $*"
-    systemctl status --no-pager --full --lines=20 o365-relay.service o365-relay.socket || true
+    trap - ERR
+    systemctl status --no-pager --full --lines=0 o365-relay.service o365-relay.socket || true
+    journalctl --no-pager -u o365-relay.service -n 30 || true
     journalctl --no-pager -u tenant.service -n 10 || true
     exit 1
 }
@@ -28,7 +30,12 @@ property() { systemctl show --value -p "$1" o365-relay.service; }
 main_pid() { property MainPID; }
 tells_of_the_token() { property StatusText | grep "0 queued, token for"; }
 is_active() { systemctl --quiet is-active o365-relay.service; }
-another_pid_than() { is_active && [[ $(main_pid) != 0 && $(main_pid) != "$1" ]]; }
+# Both asked for at once: between two questions a process may end.
+another_pid_than() {
+    local MainPID ActiveState
+    eval "$(systemctl show -p MainPID -p ActiveState o365-relay.service)"
+    [[ $ActiveState == active && $MainPID != 0 && $MainPID != "$1" ]]
+}
 arrived() { local files=(/trial/saved/*.eml); grep -l "$1" "${files[@]}"; }
 send() {
     o365-relay send --to somebody@example.com --subject "$1" >/dev/null
