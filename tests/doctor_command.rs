@@ -10,17 +10,8 @@ use operator::{Place, Tenant, Told, tell};
 
 /// `doctor` with the configuration of this tenant; no relay is asked.
 fn doctor(tenant: &Tenant, arguments: &[&str]) -> Command {
-    let mut command = operator::o365_relay(["doctor", "--config"]);
-    command.arg(tenant.config());
-    let queue = tenant.root.path().join("queue").display().to_string();
-    for (key, value) in [
-        ("listener.addresses", "127.0.0.1:0"),
-        ("http.address", "off"),
-        ("queue.min_free_bytes", "0"),
-        ("queue.directory", queue.as_str()),
-    ] {
-        command.arg("--set").arg(format!("{key}={value}"));
-    }
+    let queue = tenant.root.path().join("queue");
+    let mut command = operator::doctor(tenant.config().as_ref(), &queue);
     command.args(arguments);
     command
 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use o365_relay::sandbox::{Config, Event, ExchangeAdmin, Sandbox};
-use operator::{Told, mode, o365_relay, tell};
+use operator::{Told, doctor, mode, o365_relay, tell};
 use tempfile::TempDir;
 use tokio::{sync::broadcast::Receiver, time::Instant};
 
@@ -115,10 +115,20 @@ impl Place {
 
     /// The admin runs the script that was written.
     fn run_script(&self) -> Vec<String> {
-        let script = self.read("config.exchange.ps1");
-        self.sandbox
-            .run_exchange_script(&script)
-            .unwrap_or_else(|fault| panic!("{fault}\n{script}"))
+        self.run_in_exchange(&self.read("config.exchange.ps1"))
+    }
+
+    fn run_in_exchange(&self, script: &str) -> Vec<String> {
+        let output = self.sandbox.run_exchange_script(script);
+        output.unwrap_or_else(|fault| panic!("{fault}\n{script}"))
+    }
+
+    /// Takes everything back, Exchange's part by the script that `--undo` prints.
+    async fn undo_all(&self) {
+        let undone = self.setup(&["--undo"]).await;
+        undone.succeeds(&["Done"]);
+        let (_, script) = undone.out.split_once("# takes back").unwrap();
+        self.run_in_exchange(&format!("# {}", script.split("\nDone;").next().unwrap()));
     }
 
     /// Content, mode and time of every file.
@@ -258,11 +268,7 @@ async fn the_script_opens_the_mailbox_and_its_undo_closes_it_on_both_paths() {
         let told = place.setup(&["--send-to", "somebody@example.com"]).await;
         told.succeeds(&["nothing was changed", "250 2.0.0 OK"]);
 
-        let undone = place.setup(&["--undo"]).await;
-        undone.succeeds(&["Done"]);
-        let (_, script) = undone.out.split_once("# takes back").unwrap();
-        let script = format!("# {}", script.split("\nDone;").next().unwrap());
-        place.sandbox.run_exchange_script(&script).unwrap_or_else(|e| panic!("{e}\n{script}"));
+        place.undo_all().await;
         assert_eq!(place.sandbox.directory(), [""; 0], "{path}");
     }
 }

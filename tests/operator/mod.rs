@@ -32,6 +32,22 @@ pub fn o365_relay<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     command
 }
 
+/// `doctor` with this configuration and queue, where no relay runs that could be asked.
+pub fn doctor(config: &Path, queue: &Path) -> Command {
+    let mut command = o365_relay(["doctor", "--config"]);
+    command.arg(config);
+    let queue = queue.display().to_string();
+    for (key, value) in [
+        ("listener.addresses", "127.0.0.1:0"),
+        ("http.address", "off"),
+        ("queue.min_free_bytes", "0"),
+        ("queue.directory", queue.as_str()),
+    ] {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    command
+}
+
 /// How a command ended and what it printed.
 #[derive(Debug)]
 pub struct Told {

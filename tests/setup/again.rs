@@ -150,11 +150,7 @@ async fn undo_takes_back_what_was_ever_granted() {
     for path in ["applications", "classic"] {
         for second_script in [false, true] {
             let (place, _) = changed_place(path, second_script).await;
-            let undone = place.setup(&["--undo"]).await;
-            undone.succeeds(&["Done"]);
-            let (_, script) = undone.out.split_once("# takes back").unwrap();
-            let script = format!("# {}", script.split("\nDone;").next().unwrap());
-            place.sandbox.run_exchange_script(&script).unwrap_or_else(|e| panic!("{e}\n{script}"));
+            place.undo_all().await;
             assert_eq!(place.sandbox.directory(), [""; 0], "{path} {second_script}");
         }
     }

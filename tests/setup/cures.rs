@@ -10,18 +10,8 @@ impl Place {
 
     /// The same for this mailbox.
     pub async fn cure_as(&self, mailbox: &str) -> Option<Vec<String>> {
-        let mut command = o365_relay(["doctor", "--json", "--config"]);
-        command.arg(self.path("config.toml"));
-        let queue = self.root.path().join("queue").display().to_string();
-        for (key, value) in [
-            ("listener.addresses", "127.0.0.1:0"),
-            ("http.address", "off"),
-            ("queue.min_free_bytes", "0"),
-            ("queue.directory", queue.as_str()),
-            ("office365.mailbox", mailbox),
-        ] {
-            command.arg("--set").arg(format!("{key}={value}"));
-        }
+        let mut command = doctor(&self.path("config.toml"), &self.root.path().join("queue"));
+        command.args(["--json", "--set", &format!("office365.mailbox={mailbox}")]);
         let told = tokio::task::spawn_blocking(move || tell(&mut command)).await.unwrap();
         let report: serde_json::Value = serde_json::from_str(&told.out).unwrap();
         let red = report["checks"].as_array().unwrap().iter().find(|one| one["colour"] == "red");
@@ -35,9 +25,7 @@ impl Place {
     /// The admin runs the cure, but for what stands between these two lines (the other path).
     fn run_cure(&self, cure: &[String], but: [&str; 2]) -> Vec<String> {
         let at = |part| cure.iter().position(|line| line.contains(part)).unwrap();
-        let script = [&cure[..at(but[0])], &cure[at(but[1])..]].concat().join("\n");
-        let output = self.sandbox.run_exchange_script(&script);
-        output.unwrap_or_else(|fault| panic!("{fault}\n{script}"))
+        self.run_in_exchange(&[&cure[..at(but[0])], &cure[at(but[1])..]].concat().join("\n"))
     }
 
     fn tell_exchange(&self, commands: &str) {
