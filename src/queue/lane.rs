@@ -26,12 +26,8 @@ use super::{
     turnstile::{Obstacle, Turnstile},
 };
 use crate::{
-    clock::UnixMillis,
-    drain::Drain,
-    mail::queue_id::QueueId,
-    smtp::path::ReversePath,
-    store::{Entry, StoreError},
-    token::TokenHandle,
+    clock::UnixMillis, drain::Drain, mail::queue_id::QueueId, smtp::path::ReversePath,
+    store::Entry, token::TokenHandle,
 };
 
 /// Messages read from the store at a time; fewer where many lanes run, as all of them together
@@ -288,15 +284,7 @@ impl Lane {
         self.arrivals.mark_unchanged();
         let context = Arc::clone(&self.context);
         let lane = &self.state.config.mailbox;
-        let result: Result<_, StoreError> = async {
-            let limit = self.running.page() + self.leased.len();
-            let (due, next) = context.store.due_and_next(lane, limit).await?;
-            let fresh: Vec<_> =
-                due.into_iter().filter(|entry| !self.leased.contains(&entry.id)).collect();
-            Ok((fresh, next))
-        }
-        .await;
-        match result {
+        match context.store.due_and_next(lane, self.running.page(), &self.leased).await {
             Ok((fresh, next)) if fresh.is_empty() => Err(Wait {
                 until: next.map(|due| Instant::now() + due.since(context.clock.now())),
                 arrivals: true,

@@ -30,12 +30,14 @@ pub(super) struct Unfit {
     pub reason: String,
 }
 
-/// Messages of a lane whose next attempt is due, oldest first.
+/// Messages of a lane whose next attempt is due, oldest first; those of `but`, made by [`list`],
+/// are passed over without being read.
 pub(super) fn due(
     database: &Connection,
     lane: &str,
     now: UnixMillis,
     limit: usize,
+    but: &str,
 ) -> Result<Due, StoreError> {
     let run = || {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -44,9 +46,10 @@ pub(super) fn due(
             "SELECT {COLUMNS}, \
              recipients = (SELECT COUNT(*) FROM recipient r WHERE r.message = sequence) AS is_whole \
              FROM message WHERE lane = ?1 AND next_attempt <= ?2 AND hold_reason IS NULL \
+             AND COALESCE(instr(?4, ',' || id || ','), 0) = 0 \
              ORDER BY next_attempt LIMIT ?3"
         ))?;
-        let mut rows = messages.query(params![lane, now.0, limit])?;
+        let mut rows = messages.query(params![lane, now.0, limit, but])?;
         while let Some(row) = rows.next()? {
             let sequence = row.get(0)?;
             let entry = entry(row).and_then(|entry| with_recipients(database, row, entry, now));
@@ -61,6 +64,11 @@ pub(super) fn due(
         Ok(due)
     };
     run().map_err(StoreError::database("read due messages"))
+}
+
+/// Queue ids as one text, each between commas, which no id has.
+pub(super) fn list<'a>(ids: impl Iterator<Item = &'a QueueId>) -> String {
+    ids.fold(String::from(","), |list, id| list + id.as_str() + ",")
 }
 
 /// Every message that could not be attempted, or would never be. All rows are looked at, those of

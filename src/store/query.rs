@@ -1,12 +1,13 @@
 //! What the handle reads, and what it does about damage and nonsense that it meets there.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use super::{Entry, Settled, Store, StoreError, Summary, committer::Work, due, read, totals};
-use crate::clock::UnixMillis;
+use crate::{clock::UnixMillis, mail::queue_id::QueueId};
 
 impl Store {
     /// Recipients relayed through a lane since `since`, as (start of a step, how many), oldest
@@ -29,11 +30,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
     pub async fn due(&self, lane: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.due_and_next(lane, limit).await.map(|(due, _)| due)
+        self.due_and_next(lane, limit, &HashSet::new()).await.map(|(due, _)| due)
     }
 
-    /// As [`Store::due`], and when the next message will be; `None` also if there are so many that
-    /// it was not asked.
+    /// As [`Store::due`], but for messages that the lane has already. If no other is due: when one
+    /// will be.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
@@ -41,14 +42,16 @@ impl Store {
         &self,
         lane: &str,
         limit: usize,
+        leased: &HashSet<QueueId>,
     ) -> Result<(Vec<Entry>, Option<UnixMillis>), StoreError> {
         let (lane, now) = (lane.to_owned(), self.shared.clock.now());
+        let leased: Arc<str> = due::list(leased.iter()).into();
         loop {
-            let lane = lane.clone();
+            let (lane, leased) = (lane.clone(), Arc::clone(&leased));
             let ask = move |database: &read::Reader| {
-                let due = due::due(database, &lane, now, limit)?;
-                let all = due.entries.len() < limit;
-                let next = all.then(|| read::next_due(database, &lane, now)).transpose()?;
+                let due = due::due(database, &lane, now, limit, &leased)?;
+                let none = due.entries.is_empty();
+                let next = none.then(|| read::next_due(database, &lane, now)).transpose()?;
                 Ok((due, next.flatten()))
             };
             let (due, next) = self.read(ask).await?;

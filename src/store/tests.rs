@@ -8,6 +8,7 @@ use crate::smtp::{
 
 mod ahead;
 mod damage;
+mod leased;
 mod pruning;
 mod putting_off;
 mod routes;
