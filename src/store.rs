@@ -87,6 +87,7 @@ pub use entry::{
 pub use error::{DatabaseFault, StoreError};
 pub use ground::{Ground, Surroundings};
 pub use passing::PassingBody;
+pub use query::Page;
 pub use rebuild::{Dropped, Lost, Rebuilt, Recovery, SetAside};
 pub use recover::{import, recover};
 pub use space::free_octets;

@@ -1,7 +1,11 @@
 //! One message's attempt: body, connection, transaction, judgement, settlement. What became of
 //! the recipients is committed before anything else happens.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -41,11 +45,13 @@ pub(super) struct Finished {
 }
 
 /// Attempts one message, over `connection` if there is one, and settles what there is to settle.
+/// `body` is what has just been read of it.
 pub(super) async fn run(
     context: Arc<Context>,
     lane: Arc<LaneState>,
     entry: Entry,
     connection: Option<Connection>,
+    body: Option<Body>,
 ) -> Finished {
     let transaction = Transaction {
         account: &context.account,
@@ -55,7 +61,8 @@ pub(super) async fn run(
         give_up_after: Some(context.give_up_after),
         begun: Instant::now(),
     };
-    let attempt = Attempt { context: &context, transaction: &transaction };
+    let at_hand = Mutex::new(body);
+    let attempt = Attempt { context: &context, transaction: &transaction, at_hand };
     let (end, connection) = transaction.run(connection, &attempt).await;
     let relayed = attempt.conclude(end).await;
     let connection = transaction::keep(connection).await;
@@ -66,6 +73,8 @@ pub(super) async fn run(
 struct Attempt<'a> {
     context: &'a Context,
     transaction: &'a Transaction<'a>,
+    /// The body, until it is asked for.
+    at_hand: Mutex<Option<Body>>,
 }
 
 impl<'a> Deref for Attempt<'a> {
@@ -80,6 +89,10 @@ impl Origin for Attempt<'_> {
     /// The body; a message without one, or with a damaged one, is set aside, so that it stops no other. `None` also for
     /// a message that an operator has removed or held while it waited here.
     async fn body(&self) -> Option<Body> {
+        let at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if at_hand.is_some() {
+            return at_hand;
+        }
         match self.context.store.body_if_waiting(self.entry).await {
             Ok(Some(body)) => Some(body),
             Ok(None) => {
@@ -249,7 +262,8 @@ mod tests {
             };
             let (end, connection) = transaction.run(None, &Faulty).await;
             assert!(connection.is_none());
-            let attempt = Attempt { context: &context, transaction: &transaction };
+            let at_hand = Mutex::default();
+            let attempt = Attempt { context: &context, transaction: &transaction, at_hand };
             assert_eq!(attempt.conclude(end).await, 0);
             assert!(context.store.due(MAILBOX, 10).await.unwrap().is_empty());
             let again = clock.now() + Duration::from_secs(60 * minutes);

@@ -26,8 +26,12 @@ use super::{
     turnstile::{Obstacle, Turnstile},
 };
 use crate::{
-    clock::UnixMillis, drain::Drain, mail::queue_id::QueueId, smtp::path::ReversePath,
-    store::Entry, token::TokenHandle,
+    clock::UnixMillis,
+    drain::Drain,
+    mail::queue_id::QueueId,
+    smtp::path::ReversePath,
+    store::{Body, Entry},
+    token::TokenHandle,
 };
 
 /// Messages read from the store at a time; fewer where many lanes run, as all of them together
@@ -222,22 +226,25 @@ impl Lane {
 
     /// Hands out messages until something stands in the way, and says what.
     async fn dispatch_all(&mut self) -> Wait {
+        // Of messages that go at once; whoever waits is read anew, and takes no memory until then.
+        let mut bodies = HashMap::new();
         loop {
             self.turnstile.close_idle();
             if !self.turnstile.has_room() || self.context.store.is_poisoned() {
                 return Wait::default();
             }
-            if self.ready.is_empty()
-                && let Err(wait) = self.refill().await
-            {
-                return wait;
+            if self.ready.is_empty() {
+                match self.refill().await {
+                    Ok(read) => bodies = read,
+                    Err(wait) => return wait,
+                }
             }
             match self.put_held_sender_off().await {
                 Ok(false) => {}
                 Ok(true) => continue,
                 Err(wait) => return wait,
             }
-            if let Err(wait) = self.dispatch() {
+            if let Err(wait) = self.dispatch(&mut bodies) {
                 return wait;
             }
         }
@@ -280,20 +287,22 @@ impl Lane {
         }
     }
 
-    async fn refill(&mut self) -> Result<(), Wait> {
+    /// Reads what is due, with the bodies of those that there are connections for.
+    async fn refill(&mut self) -> Result<HashMap<QueueId, Body>, Wait> {
         self.arrivals.mark_unchanged();
         let context = Arc::clone(&self.context);
         let lane = &self.state.config.mailbox;
-        match context.store.due_and_next(lane, self.running.page(), &self.leased).await {
-            Ok((fresh, next)) if fresh.is_empty() => Err(Wait {
-                until: next.map(|due| Instant::now() + due.since(context.clock.now())),
+        let (limit, bodies) = (self.running.page(), self.turnstile.room());
+        match context.store.page(lane, limit, bodies, &self.leased).await {
+            Ok(page) if page.entries.is_empty() => Err(Wait {
+                until: page.next.map(|due| Instant::now() + due.since(context.clock.now())),
                 arrivals: true,
                 ..Wait::default()
             }),
-            Ok((fresh, _)) => {
-                self.leased.extend(fresh.iter().map(|entry| entry.id));
-                self.ready.extend(fresh);
-                Ok(())
+            Ok(page) => {
+                self.leased.extend(page.entries.iter().map(|entry| entry.id));
+                self.ready.extend(page.entries);
+                Ok(page.bodies)
             }
             Err(error) => {
                 tracing::error!(%error, lane, "queue not readable, trying again");
@@ -303,14 +312,14 @@ impl Lane {
     }
 
     /// Starts an attempt on the next message, unless token, pace or a gate say no.
-    fn dispatch(&mut self) -> Result<(), Wait> {
+    fn dispatch(&mut self, bodies: &mut HashMap<QueueId, Body>) -> Result<(), Wait> {
         let recipients = self.ready.front().map_or(0, |entry| entry.recipients.len() as u64);
         let connection =
             self.turnstile.enter(recipients).map_err(|obstacle| self.not_now(obstacle.into()))?;
         if let Some(entry) = self.ready.pop_front() {
             let (context, state) = (Arc::clone(&self.context), Arc::clone(&self.state));
-            let sender = entry.reverse_path.clone();
-            self.begin(sender, attempt::run(context, state, entry, connection));
+            let (sender, body) = (entry.reverse_path.clone(), bodies.remove(&entry.id));
+            self.begin(sender, attempt::run(context, state, entry, connection, body));
         }
         Ok(())
     }

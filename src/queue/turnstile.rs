@@ -109,7 +109,12 @@ impl Turnstile {
     }
 
     pub fn has_room(&self) -> bool {
-        self.busy < self.state.connections.now()
+        self.room() > 0
+    }
+
+    /// How many messages more there are connections for.
+    pub fn room(&self) -> usize {
+        self.state.connections.now().saturating_sub(self.busy)
     }
 
     /// Lets a message for so many recipients through, with a connection if one is idle.

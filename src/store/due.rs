@@ -1,9 +1,15 @@
 //! Messages as the lanes get them. A row that can be read but makes no sense is told apart, so
 //! that it stops no other.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, Row, params, types::Type};
 
-use super::{Entry, PendingRecipient, error::StoreError, read::unsigned};
+use super::{
+    Body, Entry, PendingRecipient,
+    error::StoreError,
+    read::{self, unsigned},
+};
 use crate::{
     clock::UnixMillis,
     mail::queue_id::QueueId,
@@ -17,7 +23,20 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Due {
     pub entries: Vec<Entry>,
+    /// Bodies of the first of them.
+    pub bodies: HashMap<QueueId, Body>,
     pub unfit: Vec<Unfit>,
+}
+
+/// What of it is wanted.
+#[derive(Debug, Default)]
+pub(super) struct Wanted<'a> {
+    /// How many messages at most.
+    pub limit: usize,
+    /// Bodies of so many of them, if they are small; a body that cannot be read is left out.
+    pub bodies: usize,
+    /// Messages that are passed over without being read, made by [`list`].
+    pub but: &'a str,
 }
 
 /// A message that cannot be attempted as its rows stand.
@@ -30,17 +49,15 @@ pub(super) struct Unfit {
     pub reason: String,
 }
 
-/// Messages of a lane whose next attempt is due, oldest first; those of `but`, made by [`list`],
-/// are passed over without being read.
+/// Messages of a lane whose next attempt is due, oldest first.
 pub(super) fn due(
     database: &Connection,
     lane: &str,
     now: UnixMillis,
-    limit: usize,
-    but: &str,
+    wanted: &Wanted<'_>,
 ) -> Result<Due, StoreError> {
     let run = || {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = i64::try_from(wanted.limit).unwrap_or(i64::MAX);
         let mut due = Due::default();
         let mut messages = database.prepare_cached(&format!(
             "SELECT {COLUMNS}, \
@@ -49,12 +66,20 @@ pub(super) fn due(
              AND COALESCE(instr(?4, ',' || id || ','), 0) = 0 \
              ORDER BY next_attempt LIMIT ?3"
         ))?;
-        let mut rows = messages.query(params![lane, now.0, limit, but])?;
+        let mut rows = messages.query(params![lane, now.0, limit, wanted.but])?;
         while let Some(row) = rows.next()? {
             let sequence = row.get(0)?;
             let entry = entry(row).and_then(|entry| with_recipients(database, row, entry, now));
             match entry {
-                Ok(entry) => due.entries.push(entry),
+                Ok(entry) => {
+                    // As long as the row stands, its sequence is this message's.
+                    if due.entries.len() < wanted.bodies
+                        && let Ok(Some(body)) = read::small_body(database, entry.id, sequence)
+                    {
+                        due.bodies.insert(entry.id, body);
+                    }
+                    due.entries.push(entry);
+                }
                 Err(Fault::Database(error)) => return Err(error),
                 Err(Fault::Unfit(reason)) => {
                     due.unfit.push(Unfit { sequence, id: id(row).ok(), reason });

@@ -1,13 +1,24 @@
 //! What the handle reads, and what it does about damage and nonsense that it meets there.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use super::{Entry, Settled, Store, StoreError, Summary, committer::Work, due, read, totals};
+use super::{Body, Entry, Settled, Store, StoreError, Summary, committer::Work, due, read, totals};
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
+
+/// What a lane is given to do.
+#[derive(Debug)]
+pub struct Page {
+    /// The messages, oldest first.
+    pub entries: Vec<Entry>,
+    /// Bodies of the first of them, as they are at this moment.
+    pub bodies: HashMap<QueueId, Body>,
+    /// If no message is due: when one will be.
+    pub next: Option<UnixMillis>,
+}
 
 impl Store {
     /// Recipients relayed through a lane since `since`, as (start of a step, how many), oldest
@@ -30,37 +41,39 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
     pub async fn due(&self, lane: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.due_and_next(lane, limit, &HashSet::new()).await.map(|(due, _)| due)
+        self.page(lane, limit, 0, &HashSet::new()).await.map(|page| page.entries)
     }
 
-    /// As [`Store::due`], but for messages that the lane has already. If no other is due: when one
-    /// will be.
+    /// As [`Store::due`], but for messages that the lane has already, with the bodies of the first
+    /// `bodies` of them, if they are small: those that go at once need not ask again.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
-    pub async fn due_and_next(
+    pub async fn page(
         &self,
         lane: &str,
         limit: usize,
+        bodies: usize,
         leased: &HashSet<QueueId>,
-    ) -> Result<(Vec<Entry>, Option<UnixMillis>), StoreError> {
+    ) -> Result<Page, StoreError> {
         let (lane, now) = (lane.to_owned(), self.shared.clock.now());
         let leased: Arc<str> = due::list(leased.iter()).into();
         loop {
             let (lane, leased) = (lane.clone(), Arc::clone(&leased));
             let ask = move |database: &read::Reader| {
-                let due = due::due(database, &lane, now, limit, &leased)?;
+                let wanted = due::Wanted { limit, bodies, but: &leased };
+                let due = due::due(database, &lane, now, &wanted)?;
                 let none = due.entries.is_empty();
                 let next = none.then(|| read::next_due(database, &lane, now)).transpose()?;
                 Ok((due, next.flatten()))
             };
-            let (due, next) = self.read(ask).await?;
-            let stopped = self.set_aside(due.unfit).await;
+            let (due::Due { entries, bodies, unfit }, next) = self.read(ask).await?;
+            let stopped = self.set_aside(unfit).await;
             // Behind messages that make no sense there may be others.
-            match (due.entries.is_empty(), stopped) {
+            match (entries.is_empty(), stopped) {
                 (true, Ok(true)) => {}
                 (true, Err(error)) => return Err(error),
-                _ => return Ok((due.entries, next)),
+                _ => return Ok(Page { entries, bodies, next }),
             }
         }
     }

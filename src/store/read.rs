@@ -143,6 +143,28 @@ fn body_row(database: &Reader, id: QueueId) -> Result<Option<BodyRow>, StoreErro
         .map_err(StoreError::database("read a body"))
 }
 
+/// The body of the message with this row, if it has one in the database and that is unhurt.
+pub(super) fn small_body(
+    database: &Reader,
+    id: QueueId,
+    sequence: i64,
+) -> Result<Option<Body>, StoreError> {
+    let body = database
+        .prepare_cached(
+            "SELECT b.data, m.size, m.digest FROM body b JOIN message m ON m.sequence = b.message \
+             WHERE b.message = ?1",
+        )
+        .and_then(|mut query| {
+            query
+                .query_row([sequence], |row| {
+                    Ok(Body::from_row(id, row.get(0)?, unsigned(row, 1)?, row.get(2)?))
+                })
+                .optional()
+        })
+        .map_err(StoreError::database("read a body"))?;
+    body.map(Body::checked).transpose()
+}
+
 /// The body of a message, wherever it is.
 pub(super) fn body(database: &Reader, places: &Places, id: QueueId) -> Result<Body, StoreError> {
     open_body(places, id, body_row(database, id)?)

@@ -7,7 +7,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The messages that are due at START + `after`, with the recipients of each that are.
 fn due_at(directory: &std::path::Path, after: Duration) -> Vec<(QueueId, Vec<u32>)> {
     let database = schema::open_read_only(&directory.join("queue/queue.db")).unwrap();
-    let due = due::due(&database, "lane", START + after, 10, "").unwrap();
+    let wanted = due::Wanted { limit: 10, ..Default::default() };
+    let due = due::due(&database, "lane", START + after, &wanted).unwrap();
     assert!(due.unfit.is_empty());
     let positions = |entry: &Entry| entry.recipients.iter().map(|one| one.position).collect();
     due.entries.iter().map(|entry| (entry.id, positions(entry))).collect()
