@@ -43,8 +43,9 @@ impl Terminal {
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let keyboard = File::from(master);
         let open = || Stdio::from(File::options().read(true).write(true).open(&name).unwrap());
-        let program = Command::new("setsid")
-            .args(["--ctty", BINARY])
+        // Whoever runs the tests in the background may have them ignore Ctrl-C.
+        let program = Command::new("env")
+            .args(["--default-signal=INT", "setsid", "--ctty", BINARY])
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
