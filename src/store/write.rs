@@ -1,5 +1,8 @@
 //! The changes that a transaction makes. Each is complete in itself; the committer puts them
 //! together and syncs.
+//!
+//! An error is the end of the whole transaction, never of one statement alone. Some statements say
+//! so with `OR FAIL`: SQLite need not keep what they alone have changed, to take it back.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -84,7 +87,7 @@ fn insert(
     let due = ahead::fresh_due(arrival.time, effects.looked).0;
     change
         .prepare_cached(
-            "INSERT INTO message (id, lane, next_attempt, arrival, client, hello, reverse_path, \
+            "INSERT OR FAIL INTO message (id, lane, next_attempt, arrival, client, hello, reverse_path, \
              eight_bit, smtputf8, ret, envid, size, message_id, body_in_file, is_notice, \
              digest, recipients) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
@@ -217,7 +220,7 @@ struct Ending<'a> {
     now: UnixMillis,
 }
 
-/// Moves one recipient of a message, or all that are left.
+/// Moves one recipient of a message, or all that are left. A message without any is on its way out.
 fn move_to_history(
     change: &Transaction<'_>,
     sequence: i64,
@@ -227,8 +230,8 @@ fn move_to_history(
     let (first, last) = (position.unwrap_or(0), position.unwrap_or(u32::MAX));
     change
         .prepare_cached(
-            "INSERT INTO history (settled, id, position, lane, arrival, client, reverse_path, \
-             forward_path, disposition, attempts, reply, advice, size, message_id) \
+            "INSERT OR FAIL INTO history (settled, id, position, lane, arrival, client, \
+             reverse_path, forward_path, disposition, attempts, reply, advice, size, message_id) \
              SELECT ?4, m.id, r.position, m.lane, m.arrival, m.client, m.reverse_path, r.forward_path, \
              ?5, r.attempts + ?6, ?7, ?8, m.size, m.message_id \
              FROM message m JOIN recipient r ON r.message = m.sequence \
@@ -248,7 +251,10 @@ fn move_to_history(
         .prepare_cached("DELETE FROM recipient WHERE message = ?1 AND position BETWEEN ?2 AND ?3")?
         .execute(params![sequence, first, last])?;
     change
-        .prepare_cached("UPDATE message SET recipients = recipients - ?2 WHERE sequence = ?1")?
+        .prepare_cached(
+            "UPDATE message SET recipients = recipients - ?2 WHERE sequence = ?1 \
+             AND EXISTS (SELECT 1 FROM recipient WHERE message = ?1)",
+        )?
         .execute(params![sequence, i64::try_from(settled).unwrap_or(i64::MAX)])?;
     Ok(())
 }
