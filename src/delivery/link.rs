@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     mail::rewrite::Editor,
-    smtp::reply::Reply,
+    smtp::{mail_data::Encoder, reply::Reply},
     store::{Body, StoreError},
 };
 
@@ -114,8 +114,14 @@ impl Link {
     ) -> Result<Reply, Trouble> {
         self.control.expect_reply(FINAL_PATIENCE);
         let mut source = Source::new(body, editor, self.control.clone());
+        let (mut encoder, control) = (Encoder::default(), self.control.clone());
+        // lettre sees empty parts, and flushes after each.
+        let parts = (&mut source).map(|part| {
+            control.send(encoder.encode(part));
+            []
+        });
         let begun = Instant::now();
-        let outcome = self.smtp.message_iter(&mut source).await;
+        let outcome = self.smtp.message_iter::<_, [u8; 0]>(parts).await;
         if let Some(error) = source.error {
             let cause = error.to_string();
             return Err(match error.is_lost_body() {

@@ -9,7 +9,8 @@
 //!   and a body that ends early must never be followed by the final dot; nor shall its QUIT wait
 //!   for a server that has just not answered in time;
 //! - small writes leave together, once a reply is waited for: lettre sends a body, and then its
-//!   final dot, each with a flush, which would be two TLS records and two packets.
+//!   final dot, each with a flush, which would be two TLS records and two packets;
+//! - mail data goes past lettre, which would look at each octet by itself and copy it.
 
 use std::{
     fmt, io,
@@ -54,6 +55,8 @@ struct Shared {
     read_patience_millis: AtomicU64,
     poisoned: AtomicBool,
     unsent: AtomicBool,
+    /// To be sent before anything else.
+    outbox: Mutex<Vec<u8>>,
     transcript: Mutex<Vec<u8>>,
 }
 
@@ -75,6 +78,12 @@ impl Control {
         self.transcript().get(end..).unwrap_or_default().to_vec()
     }
 
+    /// Has these octets sent as they are, before whatever is written or flushed later.
+    pub fn send(&self, octets: Vec<u8>) {
+        self.0.unsent.store(true, Ordering::Relaxed);
+        append(&mut self.outbox(), octets);
+    }
+
     /// Whether all that was written has been handed to the system.
     pub fn is_flushed(&self) -> bool {
         !self.0.unsent.load(Ordering::Relaxed)
@@ -87,6 +96,10 @@ impl Control {
 
     pub fn is_poisoned(&self) -> bool {
         self.0.poisoned.load(Ordering::Relaxed)
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn transcript(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -150,13 +163,28 @@ impl Wire {
                 count => self.gone += count,
             }
         }
-        self.together.clear();
+        // A large one is not kept for as long as the connection lasts.
+        match self.together.capacity() > 2 * TOGETHER {
+            true => self.together = Vec::new(),
+            false => self.together.clear(),
+        }
         self.gone = 0;
         Poll::Ready(Ok(()))
     }
 
+    /// Puts what is in the outbox behind what waits.
+    fn take_outbox(&mut self) -> io::Result<()> {
+        let octets = std::mem::take(&mut *self.control.outbox());
+        if !octets.is_empty() {
+            self.refuse_if_poisoned()?;
+            append(&mut self.together, octets);
+        }
+        Ok(())
+    }
+
     /// Hands all that was written to the system.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.take_outbox()?;
         ready!(self.poll_together(context))?;
         let poll = Pin::new(&mut self.tls).poll_flush(context);
         ready!(self.limit(context, poll, WRITE_PATIENCE))?;
@@ -182,6 +210,14 @@ impl Wire {
             *octet = b'?';
         }
         Ok(())
+    }
+}
+
+/// Without a copy where nothing waits, as is the rule.
+fn append(waiting: &mut Vec<u8>, octets: Vec<u8>) {
+    match waiting.is_empty() {
+        true => *waiting = octets,
+        false => waiting.extend_from_slice(&octets),
     }
 }
 
@@ -223,6 +259,7 @@ impl AsyncWrite for Wire {
         let this = &mut *self;
         this.refuse_if_poisoned()?;
         this.control.0.unsent.store(true, Ordering::Relaxed);
+        this.take_outbox()?;
         if this.together.len() + octets.len() <= TOGETHER {
             this.together.extend_from_slice(octets);
             return Poll::Ready(Ok(octets.len()));
@@ -232,9 +269,14 @@ impl AsyncWrite for Wire {
         this.limit(context, poll, WRITE_PATIENCE)
     }
 
-    /// Does nothing: lettre flushes after each write, and waits for a reply after the last.
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Writes only what is too much to wait: lettre flushes after each write, and waits for a reply
+    /// after the last.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.take_outbox()?;
+        match self.together.len() > TOGETHER {
+            true => self.poll_together(context),
+            false => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

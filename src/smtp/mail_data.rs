@@ -3,7 +3,7 @@
 //! Mail data ends at CRLF.CRLF, or at .CRLF as its first line, and nowhere else. A bare LF or CR
 //! never counts as a line end for that, whatever stands around it; what is stored has neither.
 
-use memchr::memchr2;
+use memchr::{memchr2, memmem};
 
 /// What becomes of a bare LF or a bare CR in mail data. Neither is ever a line end for framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -112,6 +112,50 @@ impl Decoder {
     }
 }
 
+/// Dot-stuffing on the way out: a dot at the start of a line is doubled. A line starts after CRLF,
+/// and at the very beginning. Chunk boundaries never matter.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    /// The last two octets.
+    before: [u8; 2],
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { before: *b"\r\n" }
+    }
+}
+
+impl Encoder {
+    /// Encodes the next chunk, which is given back as it is if there is nothing to double in it.
+    #[must_use]
+    pub fn encode(&mut self, chunk: Vec<u8>) -> Vec<u8> {
+        let dots = self.dots(&chunk);
+        for octet in &chunk[chunk.len().saturating_sub(2)..] {
+            self.before = [self.before[1], *octet];
+        }
+        if dots.is_empty() {
+            return chunk;
+        }
+        let mut stuffed = Vec::with_capacity(chunk.len() + dots.len());
+        let mut from = 0;
+        for dot in dots {
+            stuffed.extend_from_slice(&chunk[from..=dot]);
+            from = dot;
+        }
+        stuffed.extend_from_slice(&chunk[from..]);
+        stuffed
+    }
+
+    /// Where in the chunk lines begin with a dot.
+    fn dots(&self, chunk: &[u8]) -> Vec<usize> {
+        let at_start = self.before == *b"\r\n" && chunk.starts_with(b".");
+        let at_second = self.before[1] == b'\r' && chunk.starts_with(b"\n.");
+        let further = memmem::find_iter(chunk, b"\r\n.").map(|at| at + 2);
+        at_start.then_some(0).into_iter().chain(at_second.then_some(1)).chain(further).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -188,6 +232,31 @@ mod tests {
         }
     }
 
+    fn encode_in(chunks: &[&[u8]]) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        chunks.iter().flat_map(|chunk| encoder.encode(chunk.to_vec())).collect()
+    }
+
+    #[test]
+    fn a_dot_is_doubled_at_the_start_of_a_line_and_nowhere_else() {
+        for (mail_data, sent) in [
+            (".", ".."),
+            ("..\r\n.a\r\n", "...\r\n..a\r\n"),
+            ("a.b\r\n\r\n.", "a.b\r\n\r\n.."),
+            ("a\n.\r.\r\r\n.", "a\n.\r.\r\r\n.."),
+        ] {
+            assert_eq!(encode_in(&[mail_data.as_bytes()]), sent.as_bytes(), "{mail_data:?}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_without_such_a_dot_is_not_copied() {
+        let chunk = b"Subject: x\r\n\r\nno. dots.\r\n".to_vec();
+        let before = chunk.as_ptr();
+        let sent = Encoder::default().encode(chunk);
+        assert_eq!(sent.as_ptr(), before);
+    }
+
     /// Octets that matter to the codec, and one that does not.
     fn octets() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(prop::sample::select(b"\r\n.a\0".to_vec()), 0..60)
@@ -196,7 +265,6 @@ mod tests {
     proptest! {
         #[test]
         fn any_split_gives_the_same_result(input in octets(), sizes in prop::collection::vec(1usize..5, 1..60)) {
-            let whole = decode_in(&[&input]);
             let mut chunks = Vec::new();
             let mut rest = input.as_slice();
             for size in sizes.iter().cycle() {
@@ -205,7 +273,16 @@ mod tests {
                 chunks.push(chunk);
                 rest = after;
             }
-            prop_assert_eq!(decode_in(&chunks), whole);
+            prop_assert_eq!(decode_in(&chunks), decode_in(&[&input]));
+            prop_assert_eq!(encode_in(&chunks), encode_in(&[&input]));
+        }
+
+        #[test]
+        fn what_is_sent_is_received(input in octets()) {
+            let (stored, ..) = decode_in(&[&input, b"\r\n"]);
+            let sent = encode_in(&[&stored]);
+            let received = decode_in(&[&sent, b".\r\nQUIT"]);
+            prop_assert_eq!(received, (stored, true, b"QUIT".to_vec(), false));
         }
 
         #[test]
