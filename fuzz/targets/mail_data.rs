@@ -1,10 +1,11 @@
-//! The decoder of mail data: it agrees with a description of whole messages, however the octets
-//! are cut; nothing with a bare CR or LF comes out; and what a client stuffs comes back as it was.
+//! The codec of mail data: the decoder agrees with a description of whole messages, however the
+//! octets are cut; nothing with a bare CR or LF comes out; what a client stuffs comes back as it
+//! was; and the encoder stuffs as such a client does.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use o365_relay::smtp::mail_data::Decoder;
+use o365_relay::smtp::mail_data::{Decoder, Encoder};
 use o365_relay_fuzz::{dice, has_bare_line_end, normalized, splits};
 
 fuzz_target!(|input: &[u8]| {
@@ -22,7 +23,17 @@ fuzz_target!(|input: &[u8]| {
     for chunks in splits(&mut dice, &stuffed) {
         assert_eq!(decoded(&chunks), (message.clone(), false, Some(stuffed.len())));
     }
+    for chunks in splits(&mut dice, &message) {
+        assert_eq!(encoded(&chunks), stuffed);
+    }
 });
+
+fn encoded(chunks: &[&[u8]]) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    let mut sent: Vec<u8> = chunks.iter().flat_map(|one| encoder.encode(one.to_vec())).collect();
+    sent.extend_from_slice(b".\r\n");
+    sent
+}
 
 /// What is stored, whether a bare CR or LF was met, and where the mail data ended.
 type Decoded = (Vec<u8>, bool, Option<usize>);

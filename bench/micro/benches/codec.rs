@@ -1,14 +1,14 @@
-//! What is done to every octet and every line on the way in: the mail data codec, the header
-//! editor, the command parser.
+//! What is done to every octet and every line: the mail data codec, the header editor, the command
+//! parser.
 
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use o365_relay::{
     mail::header::{HeaderEditor, Repair},
     smtp::{
         command::{self, CommandRules},
-        mail_data::Decoder,
+        mail_data::{Decoder, Encoder},
     },
 };
 
@@ -50,6 +50,16 @@ fn mail_data(criterion: &mut Criterion) {
                 }
                 assert!(ended);
             });
+        });
+    }
+    for (name, data) in [
+        ("1 MiB, sent", clean(KIB * KIB)),
+        ("1 MiB of lines to be stuffed, sent", dotted(KIB * KIB)),
+    ] {
+        group.throughput(Throughput::Bytes(data.len() as u64));
+        group.bench_function(name, |bencher| {
+            let encode = |data| Encoder::default().encode(black_box(data));
+            bencher.iter_batched(|| data.clone(), encode, BatchSize::LargeInput);
         });
     }
     group.finish();
