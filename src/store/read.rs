@@ -8,7 +8,10 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{Body, Settled, digest::Digest, directory::Places, error::StoreError, schema};
 use crate::{clock::UnixMillis, mail::queue_id::QueueId};
@@ -20,11 +23,16 @@ pub(super) type Reader = Connection;
 pub(super) struct Readers {
     database: PathBuf,
     idle: Mutex<Vec<Reader>>,
-    turns: Semaphore,
+    first: Semaphore,
+    others: Semaphore,
 }
 
 /// Reads at a time: each takes a thread and a connection, and a thousand lanes may ask at once.
 const AT_A_TIME: usize = 4;
+
+/// How long a read waits for the one before it, rather than take a connection of its own: many
+/// times as long as most of them last.
+const CROWDED: Duration = Duration::from_millis(5);
 
 /// Idle connections kept: all that there can be. Each holds a little memory, but to open one costs
 /// ten times as much as what it is asked for, since the schema has to be read anew.
@@ -32,12 +40,17 @@ const KEEP_IDLE: usize = AT_A_TIME;
 
 impl Readers {
     pub fn new(database: PathBuf) -> Self {
-        Self { database, idle: Mutex::new(Vec::new()), turns: Semaphore::new(AT_A_TIME) }
+        let (first, others) = (Semaphore::new(1), Semaphore::new(AT_A_TIME - 1));
+        Self { database, idle: Mutex::new(Vec::new()), first, others }
     }
 
     /// Waits for a turn to read; it lasts until it is dropped.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok() // it is never closed
+        let turn = match timeout(CROWDED, self.first.acquire()).await {
+            Ok(turn) => turn,
+            Err(_) => self.others.acquire().await,
+        };
+        turn.ok() // neither is ever closed
     }
 
     /// Closes the idle connections.
