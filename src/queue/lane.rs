@@ -287,12 +287,12 @@ impl Lane {
         }
     }
 
-    /// Reads what is due, with the bodies of those that there are connections for.
+    /// Reads what is due, with the bodies of those that a connection waits for.
     async fn refill(&mut self) -> Result<HashMap<QueueId, Body>, Wait> {
         self.arrivals.mark_unchanged();
         let context = Arc::clone(&self.context);
         let lane = &self.state.config.mailbox;
-        let (limit, bodies) = (self.running.page(), self.turnstile.room());
+        let (limit, bodies) = (self.running.page(), self.turnstile.idle());
         match context.store.page(lane, limit, bodies, &self.leased).await {
             Ok(page) if page.entries.is_empty() => Err(Wait {
                 until: page.next.map(|due| Instant::now() + due.since(context.clock.now())),

@@ -109,12 +109,7 @@ impl Turnstile {
     }
 
     pub fn has_room(&self) -> bool {
-        self.room() > 0
-    }
-
-    /// How many messages more there are connections for.
-    pub fn room(&self) -> usize {
-        self.state.connections.now().saturating_sub(self.busy)
+        self.busy < self.state.connections.now()
     }
 
     /// Lets a message for so many recipients through, with a connection if one is idle.
@@ -183,6 +178,11 @@ impl Turnstile {
     /// Whether there are idle connections.
     pub fn has_idle(&self) -> bool {
         !self.idle.is_empty()
+    }
+
+    /// How many connections wait for a message.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
     }
 
     /// Whether nothing is under way or open.
