@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::super::exit::Failure;
+use crate::smtp::mail_data::Encoder;
 
 /// In direct mode the answer comes after `queue.direct_wait` and upstream's own.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -122,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
         if !reply.is(354) {
             return Err(reply.failure("the relay refused the message", Failure::unavailable));
         }
-        self.write(&stuffed(message.data)).await?;
+        self.write(&Encoder::default().encode(message.data.to_vec())).await?;
         self.write(b".\r\n").await?;
         let reply = self.reply().await?;
         match reply.is(250) {
@@ -216,18 +217,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
 
 fn lost(why: &str) -> Failure {
     Failure::try_later(format!("no answer from the relay: {why}; the message was not sent"))
-}
-
-/// Dots at the beginning of a line are doubled (RFC 5321 section 4.5.2).
-fn stuffed(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len() + 64);
-    for line in data.split_inclusive(|octet| *octet == b'\n') {
-        if line.starts_with(b".") {
-            out.push(b'.');
-        }
-        out.extend_from_slice(line);
-    }
-    out
 }
 
 /// RFC 3461 section 4.
