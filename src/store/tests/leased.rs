@@ -57,7 +57,8 @@ async fn small_bodies_come_with_the_page_unless_they_are_damaged() {
         ids.push(put(&store, octets, &["a@d"]).await.unwrap().id());
     }
     let database = rusqlite::Connection::open(directory.path().join("queue/queue.db")).unwrap();
-    let change = "UPDATE body SET data = 'segond' WHERE data = CAST('second' AS BLOB)";
+    let change =
+        "UPDATE body SET data = CAST('segond' AS BLOB) WHERE data = CAST('second' AS BLOB)";
     assert_eq!(database.execute(change, []).unwrap(), 1);
     let page = store.page("lane", 10, 4, &HashSet::new()).await.unwrap();
     assert_eq!(page.entries.len(), 5);
